@@ -1,0 +1,167 @@
+"""PendingAck: one message awaiting its outcome. Also the receipt that ``publish`` returns.
+
+Who changes it: AckHandler alone, through ``advance`` and the fields named here. Callers await it and read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+from eventbus.ack.state import NEXT, SETTLED, AckEvent, AckState, IllegalTransition
+from eventbus.message import Message
+from eventbus.ports import AckBatch, Failure, Route
+from eventbus.report import AckOutcome, DeliveryReport, Position
+
+if TYPE_CHECKING:
+    from asyncio import Future
+
+_OUTCOMES = {
+    AckState.ACKED: AckOutcome.ACKED,
+    AckState.REJECTED: AckOutcome.REJECTED,
+    AckState.UNKNOWN: AckOutcome.UNKNOWN,
+}
+
+
+class PendingAck:
+    """One accepted message. Await it for its DeliveryReport; any number of tasks may, and at any time.
+
+    Awaiting waits until the message is settled and never raises for a failed delivery. Cancelling an await detaches
+    that waiter only: the message stays in the ledger to its end. Awaiting again after a late ack tells the late one.
+    A future is made only when somebody awaits before the end.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_id_prefix",
+        "_make_future",
+        "_waiters",
+        "accepted_ns",
+        "ack",
+        "attempts",
+        "deadline_ns",
+        "doubt",
+        "failure",
+        "first_sent_ns",
+        "index",
+        "message",
+        "route",
+        "sent_ns",
+        "settled_ns",
+        "size",
+        "state",
+        "timeout_ns",
+        "token",
+        "was_late",
+    )
+
+    first_sent_ns: int  # set by sent(), like sent_ns
+    sent_ns: int
+    deadline_ns: int  # set by the window when the ack is awaited
+    index: int  # position in the columns of ``ack``, once there is one
+    settled_ns: int  # set when settled
+
+    def __init__(
+        self,
+        token: int,
+        message: Message,
+        route: Route,
+        size: int,
+        timeout_ns: int,
+        accepted_ns: int,
+        id_prefix: str,
+        make_future: Callable[[], Future[None]],
+    ) -> None:
+        self.token = token
+        self.message = message
+        self.route = route
+        self.size = size
+        self.timeout_ns = timeout_ns
+        self.accepted_ns = accepted_ns
+        self._id_prefix = id_prefix
+        self._make_future = make_future
+        self.state = AckState.QUEUED
+        self.attempts = 0
+        self.doubt = False
+        self.failure: Failure | None = None
+        self.ack: AckBatch | None = None
+        self._waiters: list[Future[None]] | None = None
+        self.was_late = False
+
+    @property
+    def message_id(self) -> str:
+        """The id that makes retries safe: the caller's, else one made from the bus and the token."""
+        return self.message.message_id or f"{self._id_prefix}{self.token}"
+
+    @property
+    def settled(self) -> bool:
+        """True once there is an outcome."""
+        return self.state in SETTLED
+
+    @property
+    def report(self) -> DeliveryReport | None:
+        """The outcome as known now; None while pending. Never waits."""
+        return self._report() if self.state in SETTLED else None
+
+    def advance(self, event: AckEvent) -> None:
+        """Move by the transition table; IllegalTransition changes nothing."""
+        state = NEXT[event][self.state]
+        if state is None:
+            raise IllegalTransition(f"{event.name} in state {self.state.name}, token {self.token}")
+        self.state = state
+
+    def sent(self, now_ns: int) -> None:
+        """An attempt begins."""
+        self.advance(AckEvent.SEND)
+        if not self.attempts:
+            self.first_sent_ns = now_ns
+        self.attempts += 1
+        self.sent_ns = now_ns
+
+    def forget_payload(self) -> None:
+        """Keep what a report needs, let the payload go."""
+        message = self.message
+        self.message = Message(message.topic, b"", message.key, None, message.message_id)
+
+    def wake(self) -> None:
+        """Resolve whoever awaits."""
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def __await__(self) -> Generator[Any, None, DeliveryReport]:
+        if self.state not in SETTLED:
+            waiter = self._make_future()  # one each: cancelling one await must not cancel another's
+            if self._waiters is None:
+                self._waiters = []
+            self._waiters.append(waiter)
+            try:
+                yield from waiter
+            finally:
+                if self._waiters is not None and waiter in self._waiters:
+                    self._waiters.remove(waiter)
+        return self._report()
+
+    def _report(self) -> DeliveryReport:
+        ack, failure = self.ack, self.failure
+        position = None
+        if ack is not None and ack.offsets[self.index] >= 0:
+            position = Position(ack.log, ack.offsets[self.index], ack.partition)
+        return DeliveryReport(
+            message_id=self.message_id,
+            topic=self.message.topic,
+            outcome=_OUTCOMES[self.state],
+            duplicate=ack is not None and self.token in ack.duplicates,
+            late=self.was_late,
+            position=position,
+            attempts=self.attempts,
+            error_class=None if failure is None else failure.error_class,
+            error_kind=None if failure is None else failure.kind,
+            error_text=None if failure is None else failure.text,
+            queued_s=None if not self.attempts else (self.first_sent_ns - self.accepted_ns) / 1e9,
+            ack_latency_s=None if ack is None else (self.settled_ns - self.sent_ns) / 1e9,
+        )
+
+    def __repr__(self) -> str:
+        return f"<PendingAck {self.message_id} {self.message.topic} {self.state.name.lower()} attempt {self.attempts}>"

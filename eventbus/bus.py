@@ -1,0 +1,320 @@
+"""EventBus: publish, flush, close, snapshot. Made by ``eventbus.connect``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import Self
+
+from eventbus.ack.handler import AckHandler
+from eventbus.config import AckStrategy
+from eventbus.errors import BusClosed, ConfigError, ErrorClass, ErrorKind, FlushTimeout, StallTimeout, WindowFull
+from eventbus.event import BusEvent, EventKind
+from eventbus.message import Message
+from eventbus.observe.callbacks import CallbackRunner
+from eventbus.observe.counters import BusCounters
+from eventbus.ports import Clock, Publisher, Route
+from eventbus.receipt import Receipt, SettledReceipt
+from eventbus.report import AckOutcome, CloseReport, DeliveryReport
+from eventbus.routing import Routing
+from eventbus.snapshot import BusSnapshot
+
+_log = logging.getLogger("eventbus")
+_TURN = 256
+"""Messages that ``publish`` accepts before the event loop gets a turn: a caller who never waits would otherwise fill
+the whole window before the first byte is read back."""
+_LAST_MOMENTS_S = 0.25
+"""Part of a close timeout (at most a quarter of it) kept for freeing the connection after the drain."""
+
+
+class EventBus:
+    """A producer that gives every message exactly one outcome. Belongs to the event loop that made it.
+
+    ``url``: where it publishes, without user and password. ``bus_id``: unique to this bus.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        bus_id: str,
+        *,
+        publisher: Publisher,
+        handler: AckHandler,
+        routing: Routing,
+        counters: BusCounters,
+        callbacks: CallbackRunner | None,
+        strategy: AckStrategy,
+        clock: Clock,
+        ack_timeout_s: float,
+        stall_timeout_s: float | None,
+        on_closed: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.url = url
+        self.bus_id = bus_id
+        self._publisher = publisher
+        self._handler = handler
+        self._routing = routing
+        self._counters = counters
+        self._callbacks = callbacks
+        self._strategy = strategy
+        self._clock = clock
+        self._timeout_ns = int(ack_timeout_s * 1e9)
+        self._stall_timeout_s = stall_timeout_s
+        self._on_closed = on_closed
+        self._max_backlog_bytes = handler.statistics().max_pending_bytes
+        self._burst = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing: asyncio.Task[CloseReport] | None = None
+
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes | bytearray | memoryview = b"",
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        message_id: str | None = None,
+        ack_timeout_s: float | None = None,
+    ) -> Receipt:
+        """Accept one message and send it. Returns a receipt; await that for the DeliveryReport, or drop it.
+
+        Waits only for room in the window, in FIFO order, and gives the event loop a turn now and then. Cancelling
+        while it waits for room publishes nothing; afterwards the message is in the ledger to its end.
+        ack_timeout_s: seconds for the ack of one attempt; None takes the topic's, else the bus's.
+
+        Raises InvalidMessage, StallTimeout, BusClosed: then nothing was accepted.
+        """
+        message = Message(topic, payload, key, headers, message_id)
+        route = self._routing.find(topic)
+        self._publisher.check(message)
+        timeout_ns = self._timeout_of(route, ack_timeout_s)
+        if self._callbacks is not None and self._callbacks.full:
+            await self._wait(self._callbacks.wait_for_room, "delivery callbacks to catch up")
+        if not route.acknowledged:
+            return await self._publish_unacknowledged(message)
+        receipt = self._handler.try_accept(message, route, timeout_ns)
+        if receipt is None:
+            receipt = await self._handler.accept(message, route, timeout_ns)
+        self._burst += 1
+        if self._burst >= _TURN:
+            self._burst = 0
+            await asyncio.sleep(0)
+        if self._strategy is not AckStrategy.UNIFIED:
+            await self._follow(receipt)
+        return receipt
+
+    def publish_nowait(
+        self,
+        topic: str,
+        payload: bytes | bytearray | memoryview = b"",
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        message_id: str | None = None,
+        ack_timeout_s: float | None = None,
+    ) -> Receipt:
+        """As ``publish``, but raises WindowFull instead of waiting. Call it on the bus's event loop.
+
+        Give the loop a turn now and then: acks are read only while it runs. Not for AckStrategy.WAIT_EACH.
+        """
+        if self._strategy is AckStrategy.WAIT_EACH:
+            raise ConfigError("publish_nowait cannot wait for each ack: use publish, or another AckStrategy")
+        message = Message(topic, payload, key, headers, message_id)
+        route = self._routing.find(topic)
+        self._publisher.check(message)
+        timeout_ns = self._timeout_of(route, ack_timeout_s)
+        if self._callbacks is not None and self._callbacks.full:
+            raise WindowFull("delivery callbacks are behind by a whole window; nothing was accepted")
+        if not route.acknowledged:
+            if self._publisher.backlog_bytes > self._max_backlog_bytes:
+                raise WindowFull(f"{self._publisher.backlog_bytes} bytes wait for the network; nothing was accepted")
+            return self._send_unacknowledged(message)
+        receipt = self._handler.try_accept(message, route, timeout_ns)
+        if receipt is None:
+            statistics = self._handler.statistics()
+            raise WindowFull(
+                f"{statistics.pending} of {statistics.max_pending} messages and {statistics.pending_bytes} of "
+                f"{statistics.max_pending_bytes} bytes are pending, {self._handler.waiting_publishers} others wait; "
+                "nothing was accepted"
+            )
+        if self._strategy is AckStrategy.TASK_PER_MESSAGE:
+            self._follow_in_task(receipt)
+        return receipt
+
+    def _timeout_of(self, route: Route, ack_timeout_s: float | None) -> int:
+        if ack_timeout_s is None:
+            ack_timeout_s = route.topic.ack_timeout_s
+            if ack_timeout_s is None:
+                return self._timeout_ns
+        if not 0 < ack_timeout_s < 1e6:
+            raise ConfigError(f"ack_timeout_s is {ack_timeout_s}; use more than 0 and less than 1e6 seconds")
+        return int(ack_timeout_s * 1e9)
+
+    # ---- the other strategies ----------------------------------------------------------------------------------
+
+    async def _follow(self, receipt: Receipt) -> None:
+        if self._strategy is AckStrategy.WAIT_EACH:
+            await receipt
+        else:
+            self._follow_in_task(receipt)
+
+    def _follow_in_task(self, receipt: Receipt) -> None:
+        async def follow() -> None:
+            await receipt
+
+        task = asyncio.get_running_loop().create_task(follow())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _publish_unacknowledged(self, message: Message) -> Receipt:
+        if not self._routing.find(message.topic).ready:
+            await self._routing.settled(message.topic)
+        if self._publisher.backlog_bytes > self._max_backlog_bytes:
+            await self._wait(self._publisher.flush, "the network")
+        self._burst += 1
+        if self._burst >= _TURN:
+            self._burst = 0
+            await asyncio.sleep(0)
+        return self._send_unacknowledged(message)
+
+    def _send_unacknowledged(self, message: Message) -> Receipt:
+        """Counted as ``unacknowledged`` once handed over; else as accepted and rejected: certainly not sent."""
+        if self._closing is not None:
+            raise BusClosed("the bus is closed; nothing was accepted")
+        message_id = message.message_id or ""
+        if self._publisher.send_unacknowledged(message):
+            self._counters.unacknowledged += 1
+            text = "sent in a way that has no acknowledgement"
+            kind, error_class, outcome = ErrorKind.UNACKNOWLEDGED, ErrorClass.AMBIGUOUS, AckOutcome.UNKNOWN
+        else:
+            self._counters.accepted += 1
+            self._counters.rejected += 1
+            self._counters.error_seen(ErrorKind.DISCONNECTED)
+            text = "there is no connection, and a send without acks is not repeated"
+            kind, error_class, outcome = ErrorKind.DISCONNECTED, ErrorClass.TRANSIENT, AckOutcome.REJECTED
+        return SettledReceipt(
+            DeliveryReport(
+                message_id=message_id,
+                topic=message.topic,
+                outcome=outcome,
+                attempts=int(outcome is AckOutcome.UNKNOWN),
+                error_class=error_class,
+                error_kind=kind,
+                error_text=text,
+            )
+        )
+
+    async def _wait(self, what: Callable[[], Awaitable[None]], name: str) -> None:
+        try:
+            async with asyncio.timeout(self._stall_timeout_s):
+                await what()
+        except TimeoutError:
+            raise StallTimeout(f"waited {self._stall_timeout_s} s for {name}; nothing was accepted") from None
+
+    # ---- flush, close, look ------------------------------------------------------------------------------------
+
+    async def flush(self, timeout_s: float = 5.0) -> None:
+        """Wait until everything accepted before this call is settled and sends without acks are with the broker.
+
+        Raises FlushTimeout after ``timeout_s`` seconds; nothing is lost by that. Cancelling only stops the waiting.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._handler.drained()
+                if self._counters.unacknowledged:
+                    await self._publisher.flush()
+        except TimeoutError:
+            pending = self._handler.statistics().pending
+            raise FlushTimeout(f"{pending} messages still pending after {timeout_s:g} s") from None
+
+    def snapshot(self) -> BusSnapshot:
+        """The state now. Never waits; costs about 0.1 ms, most of it for the histogram."""
+        counters, statistics = self._counters, self._handler.statistics()
+        return BusSnapshot(
+            bus_id=self.bus_id,
+            monotonic_s=self._clock.monotonic_ns() / 1e9,
+            wall_s=self._clock.wall_s(),
+            connection=self._handler.connection,
+            accepted=counters.accepted,
+            acked=counters.acked,
+            duplicates=counters.duplicates,
+            late_acks=counters.late_acks,
+            rejected=counters.rejected,
+            unknown=counters.unknown,
+            unacknowledged=counters.unacknowledged,
+            ack_timeouts=counters.ack_timeouts,
+            retries=counters.retries,
+            pending=statistics.pending,
+            pending_bytes=statistics.pending_bytes,
+            max_pending=statistics.max_pending,
+            oldest_pending_age_s=self._handler.oldest_pending_age_s(),
+            waiting_publishers=self._handler.waiting_publishers,
+            stalled_s_total=self._handler.stalled_s(),
+            callback_errors=counters.callback_errors,
+            errors=counters.errors(),
+            latency=counters.latency(),
+        )
+
+    async def close(self, timeout_s: float = 30.0) -> CloseReport:
+        """Take no more, wait for what is pending, settle the rest by what is known of it, free everything.
+
+        Ends within ``timeout_s`` seconds, also with a dead broker. A second call waits for the first and returns its
+        report. Cancelling the wait does not stop the close.
+        """
+        if not timeout_s >= 0:
+            raise ConfigError(f"timeout_s of close is {timeout_s}; use 0 or more seconds")
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close(timeout_s), name="eventbus close")
+        return await asyncio.shield(self._closing)
+
+    async def _close(self, timeout_s: float) -> CloseReport:
+        began = time.monotonic()
+        reserve_s = min(_LAST_MOMENTS_S, timeout_s / 4)
+
+        def left_s() -> float:
+            return max(0.0, timeout_s - (time.monotonic() - began))
+
+        left_unknown, left_unsent, timed_out = await self._handler.close(max(0.0, timeout_s - 2 * reserve_s))
+        if self._counters.unacknowledged:
+            try:
+                async with asyncio.timeout(max(0.0, left_s() - reserve_s)):
+                    await self._publisher.flush()
+            except TimeoutError:
+                timed_out = True
+        await self._routing.close()
+        if self._callbacks is not None:
+            await self._callbacks.close(max(0.0, left_s() - reserve_s))
+        await self._publisher.close(max(left_s(), 0.05))
+        for task in list(self._tasks):
+            task.cancel()
+        self._handler.happened(BusEvent(self._clock.wall_s(), EventKind.CLOSED, "bus closed"))
+        await self._on_closed()
+        counters = self._counters
+        return CloseReport(
+            accepted=counters.accepted,
+            acked=counters.acked,
+            duplicates=counters.duplicates,
+            late_acks=counters.late_acks,
+            rejected=counters.rejected,
+            unknown=counters.unknown,
+            unacknowledged=counters.unacknowledged,
+            left_unknown=left_unknown,
+            left_unsent=left_unsent,
+            duration_s=time.monotonic() - began,
+            timed_out=timed_out,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        statistics = self._handler.statistics()
+        return f"<EventBus {self.url} {self._handler.connection} pending={statistics.pending}>"

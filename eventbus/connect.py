@@ -1,0 +1,168 @@
+"""connect(url, ...): builds a bus from its parts. The only file that names concrete adapters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import Generator, Sequence
+from types import TracebackType
+from typing import Any
+
+from eventbus.ack.handler import AckHandler
+from eventbus.ack.retry import RetryPolicy
+from eventbus.bus import EventBus
+from eventbus.clock import SystemClock
+from eventbus.config import AckStrategy, ConnectionConfig, WindowConfig
+from eventbus.embedded.nats import EmbeddedNats
+from eventbus.errors import ConfigError
+from eventbus.observe.callbacks import Callback, CallbackRunner
+from eventbus.observe.counters import BusCounters
+from eventbus.observe.fanout import Fanout
+from eventbus.ports import Observer, Publisher
+from eventbus.publishers.memory import MemoryPublisher
+from eventbus.publishers.nats.publisher import NatsPublisher
+from eventbus.routing import Routing
+from eventbus.topic import TopicConfig
+from eventbus.url import BrokerUrl
+
+_log = logging.getLogger("eventbus")
+
+
+def connect(
+    url: str,
+    *,
+    topics: Sequence[TopicConfig] = (),
+    window: WindowConfig | None = None,
+    retry: RetryPolicy | None = None,
+    ack_timeout_s: float = 5.0,
+    strategy: AckStrategy = AckStrategy.UNIFIED,
+    connection: ConnectionConfig | None = None,
+    on_delivery: Callback | None = None,
+    on_error: Callback | None = None,
+    observers: Sequence[Observer] = (),
+) -> Connecting:
+    """Connect to a broker: ``async with connect(url) as bus`` or ``bus = await connect(url)``.
+
+    url: ``nats://``, ``tls://``, ``ws://``, ``wss://`` (several servers by comma), ``embedded+nats://`` for a server of
+        its own that ends with the bus, ``memory://`` for none.
+    topics: prepared before this returns. Other topics are prepared when first published to, with the defaults.
+    ack_timeout_s: seconds to wait for the ack of one attempt. Default 5.
+    on_delivery: called with every DeliveryReport; on_error: with those that are not ACKED. Sync or async, off the ack
+        path, may publish; what they raise is counted and logged.
+    observers: see ports.Observer.
+
+    Waits for the connection, at most ``connection.connect_timeout_s`` (default 5 s), and for the topics.
+    Cancelling leaves nothing behind. Raises ConfigError, ConnectFailed, TopicError.
+    """
+    if not 0 < ack_timeout_s < 1e6:
+        raise ConfigError(f"ack_timeout_s is {ack_timeout_s}; use more than 0 and less than 1e6 seconds")
+    return Connecting(
+        BrokerUrl.parse(url),
+        topics=tuple(topics),
+        window=window or WindowConfig(),
+        retry=retry or RetryPolicy(),
+        ack_timeout_s=ack_timeout_s,
+        strategy=AckStrategy(strategy),
+        connection=connection or ConnectionConfig(),
+        on_delivery=on_delivery,
+        on_error=on_error,
+        observers=tuple(observers),
+    )
+
+
+class Connecting:
+    """A connection about to be made: await it, or enter it."""
+
+    def __init__(self, url: BrokerUrl, **settings: Any) -> None:
+        self._url = url
+        self._settings = settings
+        self._bus: EventBus | None = None
+
+    def __await__(self) -> Generator[Any, None, EventBus]:
+        return _open(self._url, **self._settings).__await__()
+
+    async def __aenter__(self) -> EventBus:
+        self._bus = await self
+        return self._bus
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._bus is not None
+        await self._bus.close()
+
+
+async def _open(
+    url: BrokerUrl,
+    *,
+    topics: Sequence[TopicConfig],
+    window: WindowConfig,
+    retry: RetryPolicy,
+    ack_timeout_s: float,
+    strategy: AckStrategy,
+    connection: ConnectionConfig,
+    on_delivery: Callback | None,
+    on_error: Callback | None,
+    observers: Sequence[Observer],
+) -> EventBus:
+    clock = SystemClock()
+    counters = BusCounters()
+    callbacks = None
+    if on_delivery is not None or on_error is not None:
+        callbacks = CallbackRunner(on_delivery, on_error, window.max_pending, counters)
+        observers = [callbacks, *observers]
+    if strategy is AckStrategy.IGNORE:
+        _log.warning("acks are ignored: sends are counted as unacknowledged, and lost messages are not noticed")
+    server: EmbeddedNats | None = None
+    publisher: Publisher
+    bus_id = secrets.token_hex(6)
+
+    async def free_server() -> None:
+        if server is not None:
+            await asyncio.to_thread(server.stop)
+
+    try:
+        if url.scheme == "memory":
+            publisher = MemoryPublisher(clock)
+        elif url.scheme == "embedded+nats":
+            server = EmbeddedNats()
+            await asyncio.to_thread(server.start)
+            publisher = NatsPublisher((server.url,), connection, clock)
+        else:
+            publisher = NatsPublisher(url.servers, connection, clock)
+        handler = AckHandler(
+            publisher,
+            window=window,
+            retry=retry,
+            tally=counters,
+            observer=Fanout(observers, counters),
+            clock=clock,
+            random=random.Random(),
+            id_prefix=f"{bus_id}-",
+        )
+        routing = Routing(publisher, handler, topics, strategy, clock)
+        await publisher.open(handler)
+        try:
+            await routing.prepare_configured()
+        except BaseException:
+            await publisher.close(1.0)
+            raise
+    except BaseException:  # cancelled or refused: whatever was started ends
+        await asyncio.shield(free_server())
+        raise
+    return EventBus(
+        url.redacted if server is None else server.url,
+        bus_id,
+        publisher=publisher,
+        handler=handler,
+        routing=routing,
+        counters=counters,
+        callbacks=callbacks,
+        strategy=strategy,
+        clock=clock,
+        ack_timeout_s=ack_timeout_s,
+        stall_timeout_s=window.stall_timeout_s,
+        on_closed=free_server,
+    )

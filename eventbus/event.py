@@ -1,0 +1,29 @@
+"""BusEvent: something that happened to a bus and that a person would want to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class EventKind(StrEnum):
+    """What happened. A closed set: dashboards choose a mark by it."""
+
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"
+    DENIED = "denied"
+    STREAM_CREATED = "stream_created"
+    TOPIC_WARNING = "topic_warning"
+    TOPIC_FAILED = "topic_failed"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class BusEvent:
+    """One event: when (seconds since the epoch), what, and a sentence for people without anything secret in it."""
+
+    wall_s: float
+    kind: EventKind
+    text: str

@@ -1,0 +1,197 @@
+"""Every Protocol that the core needs, and the values that cross it, on one page.
+
+A broker's reply, a refused send, a denied subject and a lost connection all reach the ledger as a ``Reply`` through
+``AckSink.replied``: there is no other way back. Adapters implement ``Publisher``; whoever wants to look implements
+``Observer``; clock and chance are injected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from eventbus.errors import ErrorClass, ErrorKind
+from eventbus.event import BusEvent
+from eventbus.message import Message
+from eventbus.report import DeliveryReport
+from eventbus.snapshot import ConnectionState
+from eventbus.topic import TopicConfig
+
+
+@dataclass(frozen=True, slots=True)
+class AckBatch:
+    """Messages that one read found acknowledged, in columns: ``offsets[i]`` is where ``tokens[i]`` was stored.
+
+    log: stream or topic. partition: as in Position. duplicates: those of ``tokens`` that the broker had already.
+    """
+
+    log: str
+    tokens: Sequence[int]
+    offsets: Sequence[int]
+    duplicates: Collection[int] = ()
+    partition: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Messages that failed alike.
+
+    tokens: those concerned, or None with ``topic`` for every message of that topic which is in flight, or None
+        without one for all that are in flight (a lost connection). text: for people; nothing secret in it.
+    min_delay_s: the least time to wait before trying again.
+    """
+
+    error_class: ErrorClass
+    kind: ErrorKind
+    text: str
+    tokens: Sequence[int] | None = None
+    topic: str | None = None
+    min_delay_s: float = 0.0
+
+
+Reply = AckBatch | Failure
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Route:
+    """How messages of one topic travel; made by ``Publisher.prepare``.
+
+    deduplicates: the broker recognises a message id sent again within ``duplicate_window_s``, so that an ambiguous
+        attempt may be repeated. ready: False while the topic is still being prepared; such messages wait.
+    covers: subjects and patterns for which this route holds, so that each needs no preparation of its own.
+    """
+
+    topic: TopicConfig
+    log: str | None
+    deduplicates: bool
+    duplicate_window_s: float
+    acknowledged: bool = True
+    ready: bool = True
+    covers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a publisher can promise; the contract suite asks only for what is declared.
+
+    durable: there are acks. deduplicates: see Route. core: takes topics that are not durable.
+    reports_position: an ack names where the message was stored.
+    """
+
+    system: str
+    durable: bool = True
+    deduplicates: bool = True
+    core: bool = True
+    reports_position: bool = True
+
+
+class Outgoing(Protocol):
+    """What a publisher sees of a pending ack: what to send, and the token that the reply must carry."""
+
+    @property
+    def token(self) -> int: ...
+    @property
+    def message(self) -> Message: ...
+    @property
+    def message_id(self) -> str: ...
+    @property
+    def route(self) -> Route: ...
+
+
+class AckSink(Protocol):
+    """The ledger's door, as an adapter sees it. Call it on the event loop's thread only."""
+
+    def replied(self, replies: Sequence[Reply]) -> None:
+        """Settle, or plan a retry of, everything that ``replies`` speak of. Never raises, never waits."""
+
+    def connection_changed(self, state: ConnectionState, reason: str = "") -> None:
+        """CONNECTED sends what waits. Anything else holds new sends; messages in flight fail as AMBIGUOUS."""
+
+    def happened(self, event: BusEvent) -> None:
+        """Tell observers and the log."""
+
+
+class Publisher(Protocol):
+    """One broker connection."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes written and not yet taken by the operating system; bounds sends that have no ack."""
+
+    async def open(self, sink: AckSink) -> None:
+        """Connect. Raises ConnectFailed or ConfigError; cancellation leaves nothing behind."""
+
+    async def prepare(self, name: str, config: TopicConfig | None) -> Route:
+        """See that messages named ``name`` can be stored; may create a stream. Raises TopicError.
+
+        config: as the user gave it, perhaps a pattern; None takes the defaults.
+        """
+
+    def check(self, message: Message) -> None:
+        """Raise InvalidMessage for what this broker would refuse in a way that harms more than the message."""
+
+    def send(self, pending: Outgoing) -> None:
+        """Hand it to the connection. Never waits, never raises: what goes wrong becomes a Failure for the sink."""
+
+    def send_unacknowledged(self, message: Message) -> bool:
+        """Send without asking for an ack; False where it could not be handed over. Never waits, never raises."""
+
+    async def flush(self) -> None:
+        """Wait until the broker has taken all that was handed over. Bounded only by cancellation."""
+
+    async def close(self, timeout_s: float) -> None:
+        """Free everything within ``timeout_s``; the sink hears nothing more. Never raises."""
+
+
+class Observer(Protocol):
+    """Whoever wants to look. Called on the loop in batches after the fact; what it raises is counted and contained.
+
+    every_outcome: False asks only for reports that are not a plain ack (rejected, unknown, late), which keeps the
+        cost per acked message at nothing.
+    """
+
+    @property
+    def every_outcome(self) -> bool: ...
+
+    def settled(self, reports: Sequence[DeliveryReport]) -> None: ...
+
+    def happened(self, event: BusEvent) -> None: ...
+
+
+class Clock(Protocol):
+    """Time, injected so that tests need not sleep."""
+
+    def monotonic_ns(self) -> int: ...
+
+    def wall_s(self) -> float: ...
+
+
+class Random(Protocol):
+    """Chance, injected: a number in [0, 1)."""
+
+    def random(self) -> float: ...
+
+
+class Tally(Protocol):
+    """Running totals of a bus; changed by the ledger on the loop's thread, copied into snapshots."""
+
+    accepted: int
+    acked: int
+    duplicates: int
+    late_acks: int
+    rejected: int
+    unknown: int
+    unacknowledged: int
+    ack_timeouts: int
+    retries: int
+    callback_errors: int
+
+    def acked_after(self, latencies_ns: Iterable[int]) -> None:
+        """Some acks, each that long after its attempt."""
+
+    def error_seen(self, kind: ErrorKind, count: int = 1) -> None:
+        """A failed attempt, whether it will be repeated or not."""

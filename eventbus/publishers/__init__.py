@@ -1,0 +1,1 @@
+"""Adapters to brokers, each implementing ports.Publisher."""

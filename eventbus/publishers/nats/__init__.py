@@ -1,0 +1,1 @@
+"""NATS: JetStream with acks, core NATS without, on a nats-py connection."""

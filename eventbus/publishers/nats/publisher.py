@@ -1,0 +1,383 @@
+"""NatsPublisher: publishes over one nats-py connection and hears the acks on an inbox of its own.
+
+Not through ``JetStreamContext.publish_async``: its futures stay pending for ever after any server error, lost reply or
+reconnect (seen with nats-py 2.16.0), and cost a future, a callback and a coroutine per message.
+
+Who owns what: nats-py the socket, TLS, authentication and reconnects; this class the frames being gathered, the inbox,
+and whether sending is allowed. Outgoing frames are written once per turn of the event loop, or as soon as 64 KiB are
+there. After nats-py gives a connection up for good (it does so after some server errors), a new client is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+
+import nats.errors
+from nats.aio.client import Client
+
+from eventbus.config import ConnectionConfig
+from eventbus.errors import ConnectFailed, ErrorClass, ErrorKind, InvalidMessage, TopicError
+from eventbus.event import BusEvent, EventKind
+from eventbus.message import Message
+from eventbus.ports import AckSink, Capabilities, Clock, Failure, Outgoing, Route
+from eventbus.publishers.nats import streams
+from eventbus.publishers.nats.transport import AckTransport
+from eventbus.publishers.nats.wire import FrameReader, Read, header_block
+from eventbus.snapshot import ConnectionState
+from eventbus.topic import TopicConfig
+
+_log = logging.getLogger("eventbus")
+
+_WRITE_AT_BYTES = 64 * 1024
+_MAX_SUBJECT_BYTES = 3900
+"""A control line above 4,096 bytes makes the server close the connection; the rest of it needs the difference."""
+_ID_HEADER_BYTES = 64
+"""Room for the version line and a message id made by the bus, when a size is checked."""
+_CACHED_SUBJECTS = 10_000
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_DENIED = re.compile(r'Permissions Violation for (Publish|Subscription) to "([^"]*)"', re.IGNORECASE)
+_REFUSED_WORDS = ("authorization violation", "authentication expired", "authentication revoked")
+
+
+class NatsPublisher:
+    """Implements ports.Publisher for ``servers``, full URLs that may hold credentials (never logged)."""
+
+    capabilities = Capabilities(system="nats")
+
+    def __init__(self, servers: tuple[str, ...], config: ConnectionConfig, clock: Clock) -> None:
+        self._servers = servers
+        self._config = config
+        self._clock = clock
+        self._sink: AckSink | None = None
+        self._client: Client | None = None
+        self._transport: AckTransport | None = None
+        self._inbox = ""
+        self._ready = False
+        self._closing = False
+        self._refusal = ""
+        self._refused = asyncio.Event()
+        self._connected = asyncio.Event()
+        self._last_error = "no answer"
+        self._rebuilding: asyncio.Task[None] | None = None
+        self._frames: list[bytes] = []
+        self._frame_bytes = 0
+        self._max_payload = 1024 * 1024
+        self._heads: dict[str, bytes] = {}
+
+    # ---- the connection ----------------------------------------------------------------------------------------
+
+    async def open(self, sink: AckSink) -> None:
+        """Connect and subscribe the inbox. Raises ConnectFailed within ``connect_timeout_s``; then nothing is left."""
+        self._sink = sink
+        sink.connection_changed(ConnectionState.CONNECTING)
+        await self._dial()
+
+    async def _dial(self) -> None:
+        """Make a client, connect it and begin to send."""
+        client = Client()
+        self._inbox = client.new_inbox() + "."
+        self._heads.clear()
+        reader = FrameReader(self._inbox)
+        websocket = self._servers[0].startswith("ws")
+        transport = AckTransport(websocket, reader, self._on_read, self._on_lost)
+        client._transport = transport
+        self._client, self._transport = client, transport
+        self._refused.clear()
+        self._refusal = ""
+        dialling = asyncio.ensure_future(self._connect(client))
+        refused = asyncio.ensure_future(self._refused.wait())
+        try:
+            await asyncio.wait(
+                (dialling, refused), timeout=self._config.connect_timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if dialling.done() and not self._refusal:
+                dialling.result()
+            else:
+                reason = self._refusal or f"{self._last_error} within {self._config.connect_timeout_s:g} s"
+                raise ConnectFailed(f"could not connect to {self._shown()}: {reason}")
+        except (nats.errors.Error, OSError, ValueError) as error:
+            await self._drop(client, transport)
+            raise ConnectFailed(f"could not connect to {self._shown()}: {_words(error)}") from error
+        except BaseException:
+            await self._drop(client, transport)
+            raise
+        finally:
+            refused.cancel()
+            dialling.cancel()
+            await asyncio.wait((refused, dialling))
+        self._on_ready()
+
+    async def _connect(self, client: Client) -> None:
+        await client.connect(
+            list(self._servers),
+            name=self._config.name,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnected,
+            reconnected_cb=self._on_reconnected,
+            closed_cb=self._on_client_closed,
+            allow_reconnect=True,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=self._config.reconnect_delay_s,  # type: ignore[arg-type]  # seconds; a float works
+            connect_timeout=self._config.connect_timeout_s,  # type: ignore[arg-type]  # the same
+            ping_interval=self._config.ping_interval_s,  # type: ignore[arg-type]  # the same
+            max_outstanding_pings=2,
+        )
+        await client.subscribe(self._inbox + "*", cb=_unexpected)
+        await client.flush(timeout=max(1, int(self._config.connect_timeout_s)))
+
+    def _shown(self) -> str:
+        """The servers without credentials."""
+        return ",".join(f"{s.split('://')[0]}://{s.rpartition('@')[2].rpartition('//')[2]}" for s in self._servers)
+
+    def _on_ready(self) -> None:
+        assert self._client is not None
+        assert self._sink is not None
+        self._max_payload = self._client.max_payload
+        self._ready = True
+        self._connected.set()
+        self._tell(EventKind.CONNECTED, f"connected to {self._shown()}")
+        self._sink.connection_changed(ConnectionState.CONNECTED)
+
+    def _on_lost(self) -> None:
+        """The transport is given up: nothing more is written to it, and no answer can come from it."""
+        if self._ready:
+            self._ready = False
+            self._connected.clear()
+            self._frames.clear()
+            self._frame_bytes = 0
+            if self._sink is not None and not self._closing:
+                self._tell(EventKind.DISCONNECTED, f"connection to {self._shown()} lost; reconnecting")
+                self._sink.connection_changed(ConnectionState.RECONNECTING, "the connection was lost")
+
+    async def _on_disconnected(self) -> None:
+        self._on_lost()
+
+    async def _on_reconnected(self) -> None:
+        """Called by nats-py after the inbox is subscribed again, so that no ack is missed."""
+        if not self._closing:
+            self._on_ready()
+
+    async def _on_client_closed(self) -> None:
+        """nats-py has given this client up. Unless we closed it, make another, for as long as it takes."""
+        self._on_lost()
+        if not self._closing and self._connected_once() and (self._rebuilding is None or self._rebuilding.done()):
+            self._rebuilding = asyncio.create_task(self._rebuild(), name="eventbus reconnect")
+
+    def _connected_once(self) -> bool:
+        return self._max_payload > 0 and self._sink is not None
+
+    async def _rebuild(self) -> None:
+        while not self._closing:
+            try:
+                await self._dial()
+            except ConnectFailed as error:
+                _log.warning("%s", error)
+                await asyncio.sleep(self._config.reconnect_delay_s)
+            else:
+                return
+
+    async def _on_error(self, error: Exception) -> None:
+        """Every error that nats-py meets; only what changes the connection's state is told."""
+        words = _words(error)
+        self._last_error = words
+        if any(refused in words.lower() for refused in _REFUSED_WORDS):
+            self._deny(f"the server refuses these credentials ({words})")
+        else:
+            _log.debug("nats: %s", words)
+
+    def _deny(self, reason: str) -> None:
+        self._refusal = reason
+        self._refused.set()
+        if self._sink is not None:
+            self._ready = False
+            self._tell(EventKind.DENIED, reason)
+            self._sink.connection_changed(ConnectionState.DENIED, reason)
+
+    def _tell(self, kind: EventKind, text: str) -> None:
+        if self._sink is not None:
+            self._sink.happened(BusEvent(self._clock.wall_s(), kind, text))
+
+    # ---- answers -----------------------------------------------------------------------------------------------
+
+    def _on_read(self, read: Read) -> None:
+        if self._sink is None:
+            return
+        if read.replies:
+            self._sink.replied(read.replies)
+        for text in read.errors:
+            denied = _DENIED.search(text)
+            if denied is None:
+                _log.warning("nats-server: %s", text)
+            elif denied[1].lower() == "publish":
+                why = f"this user may not publish to {denied[2]!r}"
+                failure = Failure(ErrorClass.FATAL, ErrorKind.PERMISSION, why, topic=denied[2])
+                self._sink.replied([failure])
+            elif denied[2].startswith(self._inbox[:-1]):
+                self._deny(f"this user may not subscribe to {denied[2]!r}, so no ack can ever arrive")
+
+    # ---- topics ------------------------------------------------------------------------------------------------
+
+    async def prepare(self, name: str, config: TopicConfig | None) -> Route:
+        """Find or make the stream of a topic. Waits for a few requests of at most 2 s each. Raises TopicError."""
+        if config is not None and not config.durable:
+            return Route(config, None, deduplicates=False, duplicate_window_s=0.0, acknowledged=False, covers=(name,))
+        if self._client is None or not self._ready:
+            text = f"topic {name!r}: no connection"
+            raise TopicError(text, error_class=ErrorClass.TRANSIENT, kind=ErrorKind.UNAVAILABLE)
+        route, created = await streams.prepare(self._client, name, config)
+        if created:
+            self._tell(EventKind.STREAM_CREATED, f"stream {route.log} created for {', '.join(route.covers)}")
+        return route
+
+    # ---- messages ----------------------------------------------------------------------------------------------
+
+    def check(self, message: Message) -> None:
+        """Raise InvalidMessage for what would close the connection or be stored where nobody asked for it."""
+        if message.topic not in self._heads:
+            _check_subject(message.topic)
+        size = len(message.payload) + _ID_HEADER_BYTES
+        if message.headers is not None or message.message_id is not None:
+            size += _check_headers(message)
+        if size > self._max_payload:
+            raise InvalidMessage(
+                f"message for {message.topic!r} has {len(message.payload)} bytes of payload and {size} with headers; "
+                f"the server takes {self._max_payload}: send less, or raise max_payload at the server"
+            )
+
+    def send(self, pending: Outgoing) -> None:
+        """Gather its frame; written at the end of this turn of the loop."""
+        message = pending.message
+        topic = message.topic
+        head = self._heads.get(topic) or self._head_of(topic)
+        payload = message.payload
+        message_id: str | None = pending.message_id
+        if pending.route.topic.allow_duplicates and message.message_id is None:
+            message_id = None
+        if message_id is None and message.headers is None:
+            frame = b"PUB %b%d %d\r\n%b\r\n" % (head, pending.token, len(payload), payload)
+        else:
+            block = header_block(message_id, message.headers)
+            length = len(block)
+            frame = b"HPUB %b%d %d %d\r\n%b%b\r\n" % (
+                head, pending.token, length, length + len(payload), block, payload
+            )  # fmt: skip
+        self._gather(frame)
+
+    def send_unacknowledged(self, message: Message) -> bool:
+        """The same without a reply subject; False without a connection."""
+        if not self._ready:
+            return False
+        subject, payload = message.topic.encode(), message.payload
+        if message.message_id is None and message.headers is None:
+            self._gather(b"PUB %b %d\r\n%b\r\n" % (subject, len(payload), payload))
+        else:
+            block = header_block(message.message_id, message.headers)
+            self._gather(
+                b"HPUB %b %d %d\r\n%b%b\r\n" % (subject, len(block), len(block) + len(payload), block, payload)
+            )
+        return True
+
+    def _head_of(self, topic: str) -> bytes:
+        """Subject and inbox, as they stand before the token."""
+        if len(self._heads) >= _CACHED_SUBJECTS:
+            self._heads.clear()
+        head = self._heads[topic] = f"{topic} {self._inbox}".encode()
+        return head
+
+    def _gather(self, frame: bytes) -> None:
+        if not self._frames:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._frames.append(frame)
+        self._frame_bytes += len(frame)
+        if self._frame_bytes >= _WRITE_AT_BYTES:
+            self._write()
+
+    def _write(self) -> None:
+        if self._frames and self._ready and self._transport is not None:
+            frames, self._frames, self._frame_bytes = self._frames, [], 0
+            self._transport.write(b"".join(frames))
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes that are gathered or that the operating system has not taken yet."""
+        return self._frame_bytes + (0 if self._transport is None else self._transport.backlog_bytes)
+
+    async def flush(self) -> None:
+        """Wait for the server's PONG to a PING behind all that was handed over; tries again after a reconnect."""
+        while True:
+            await self._connected.wait()
+            self._write()
+            assert self._client is not None
+            try:
+                await self._client.flush(timeout=5)
+            except (nats.errors.Error, OSError, TimeoutError):
+                await asyncio.sleep(self._config.reconnect_delay_s)
+            else:
+                return
+
+    async def close(self, timeout_s: float) -> None:
+        """End the connection within ``timeout_s``; the sink hears nothing more."""
+        self._write()
+        self._closing = True
+        self._sink = None
+        self._ready = False
+        if self._rebuilding is not None:
+            self._rebuilding.cancel()
+            await asyncio.wait([self._rebuilding], timeout=timeout_s / 2)
+        if self._client is not None and self._transport is not None:
+            await self._drop(self._client, self._transport, timeout_s / 2)
+        self._client = self._transport = None
+
+    async def _drop(self, client: Client, transport: AckTransport, timeout_s: float = 1.0) -> None:
+        """Close a client in bounded time; whatever happens, its socket goes."""
+        with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await client.close()
+        transport.close()
+
+
+async def _unexpected(message: object) -> None:
+    """Replies are taken out of the stream of bytes before nats-py sees them."""
+    _log.error("a reply reached nats-py past the frame reader: %r", message)
+
+
+def _words(error: Exception) -> str:
+    """An exception for people: nats-py's texts begin with 'nats: ', a refused connection with its errno."""
+    text = str(error).removeprefix("nats: ").strip("'\" ") or type(error).__name__
+    return "connection refused" if isinstance(error, ConnectionRefusedError) else text
+
+
+def _check_subject(topic: str) -> None:
+    if len(topic.encode(errors="surrogatepass")) > _MAX_SUBJECT_BYTES:
+        raise InvalidMessage(f"topic {topic[:40]!r}… is longer than {_MAX_SUBJECT_BYTES} bytes")
+    if "*" in topic or ">" in topic:
+        raise InvalidMessage(f"topic {topic!r} has a wildcard; publish to one subject, without '*' and '>'")
+    if any(c.isspace() or c < " " for c in topic) or "" in topic.split("."):
+        raise InvalidMessage(f"topic {topic!r}: a NATS subject is words between dots, as 'orders.created', no spaces")
+    try:
+        topic.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidMessage(f"topic {topic!r} is not valid Unicode") from error
+
+
+def _check_headers(message: Message) -> int:
+    """Bytes that the caller's headers and id need. Raises InvalidMessage."""
+    size = 0
+    values = dict(message.headers or {})
+    if message.message_id is not None:
+        if any(name.lower() == "nats-msg-id" for name in values):
+            raise InvalidMessage("give the message id as message_id or as the header Nats-Msg-Id, not both")
+        values["Nats-Msg-Id"] = message.message_id
+    for name, value in values.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise InvalidMessage(f"header name {name!r}: use letters, digits and - _ . only, as in 'Trace-Id'")
+        if "\r" in value or "\n" in value or "\0" in value:
+            raise InvalidMessage(f"the value of header {name!r} has a line break or NUL: no NATS header can carry it")
+        try:
+            size += len(name) + len(value.encode()) + 4
+        except UnicodeEncodeError as error:
+            raise InvalidMessage(f"the value of header {name!r} is not valid Unicode") from error
+    return size

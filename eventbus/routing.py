@@ -1,0 +1,144 @@
+"""Routing: which route a topic takes, prepared once per stream and never per message.
+
+Invariants
+- At most one preparation runs per topic name; messages for it are accepted meanwhile and held by the ledger.
+- The table by name is a bounded cache: a million subjects under one stream cost one preparation and bounded memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from eventbus.ack.handler import AckHandler
+from eventbus.ack.retry import RetryPolicy
+from eventbus.config import AckStrategy
+from eventbus.errors import ConfigError, ErrorClass, TopicError
+from eventbus.event import BusEvent, EventKind
+from eventbus.ports import Clock, Failure, Publisher, Route
+from eventbus.topic import TopicConfig, subject_matches
+
+_CACHED_NAMES = 10_000
+
+
+class Routing:
+    """Owns routes and the tasks that prepare them."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        handler: AckHandler,
+        topics: Sequence[TopicConfig],
+        strategy: AckStrategy,
+        clock: Clock,
+    ) -> None:
+        names = [topic.name for topic in topics]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f"topic {name!r} is configured {names.count(name)} times; give each topic once")
+        self._publisher = publisher
+        self._handler = handler
+        self._topics = sorted(topics, key=lambda topic: topic.is_pattern)  # a name of its own beats a pattern
+        self._strategy = strategy
+        self._clock = clock
+        self._by_name: dict[str, Route] = {}
+        self._known: list[Route] = []
+        handler.reroute = self.reroute
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def reroute(self, name: str, route: Route) -> Route:
+        """Another route for ``name``, because nobody took a message by this one, or it was not ready and may be now.
+
+        Looks the stream up again, and makes it where that is allowed; one look-up serves all messages that wait for it.
+        """
+        current = self._by_name.get(name)
+        if current is not None and (current is not route or not route.ready):
+            return current
+        if route in self._known:
+            self._known.remove(route)
+        self._by_name = {n: r for n, r in self._by_name.items() if r is not route}
+        return self.find(name)
+
+    async def prepare_configured(self) -> None:
+        """Prepare every configured topic. Raises TopicError for the first that cannot be had."""
+        for topic in self._topics:
+            self._learn(topic.name, await self._publisher.prepare(topic.name, topic))
+
+    def find(self, name: str) -> Route:
+        """The route of a topic; a provisional one, not ready, while it is being prepared. Never waits."""
+        route = self._by_name.get(name)
+        return route if route is not None else self._find_slowly(name)
+
+    async def settled(self, name: str) -> Route:
+        """The route of a topic once its preparation has ended; still not ready where that failed."""
+        route = self.find(name)
+        task = self._tasks.get(name)
+        if not route.ready and task is not None:
+            await asyncio.wait([task])
+            route = self._by_name.get(name, route)
+        return route
+
+    def _find_slowly(self, name: str) -> Route:
+        config = next((topic for topic in self._topics if topic.matches(name)), None)
+        for route in self._known:
+            # A configured topic takes only its own route; others take any whose stream has their subject.
+            if (route.topic is config) if config is not None else _covers(route, name):
+                return self._cache(name, route)
+        topic = config or TopicConfig(name)
+        provisional = Route(topic, None, True, topic.duplicate_window_s, self._acknowledged(topic), ready=False)
+        self._cache(name, provisional)
+        self._tasks[name] = asyncio.create_task(self._prepare(name, config, provisional), name=f"prepare {name}")
+        return provisional
+
+    async def _prepare(self, name: str, config: TopicConfig | None, provisional: Route) -> None:
+        pauses = RetryPolicy()
+        attempt = 0
+        try:
+            while True:
+                attempt += 1
+                try:
+                    route = self._learn(name, await self._publisher.prepare(name, config))
+                except TopicError as error:
+                    if error.error_class is ErrorClass.FATAL:
+                        self._by_name.pop(name, None)  # the next publish asks again
+                        failure = Failure(ErrorClass.FATAL, error.kind, str(error))
+                        self._handler.route_prepared(provisional, failure)
+                        self._tell(EventKind.TOPIC_FAILED, str(error))
+                        return
+                    await asyncio.sleep(pauses.delay_bound_s(attempt))
+                else:
+                    self._handler.route_prepared(provisional, route)
+                    return
+        finally:
+            self._tasks.pop(name, None)
+
+    def _learn(self, name: str, route: Route) -> Route:
+        if not self._acknowledged(route.topic):
+            route = replace(route, acknowledged=False)
+        self._known.append(route)
+        return self._cache(name, route)
+
+    def _acknowledged(self, topic: TopicConfig) -> bool:
+        return topic.durable and self._strategy is not AckStrategy.IGNORE
+
+    def _cache(self, name: str, route: Route) -> Route:
+        if len(self._by_name) >= _CACHED_NAMES:
+            self._by_name.clear()
+        self._by_name[name] = route
+        return route
+
+    def _tell(self, kind: EventKind, text: str) -> None:
+        self._handler.happened(BusEvent(self._clock.wall_s(), kind, text))
+
+    async def close(self) -> None:
+        """Stop preparing."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+def _covers(route: Route, name: str) -> bool:
+    return any(subject_matches(pattern, name) for pattern in route.covers)

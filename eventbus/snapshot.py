@@ -1,0 +1,83 @@
+"""BusSnapshot and WindowStatistics: what a reader may see of a bus. Frozen; to and from plain dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+from eventbus.latency import LatencyHistogram
+
+
+class ConnectionState(StrEnum):
+    """What the connection to the broker is doing."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    RECONNECTING = "reconnecting"
+    DENIED = "denied"
+    """The broker answers and refuses us (credentials, or the right to receive acks); still trying."""
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class WindowStatistics:
+    """How full a window is."""
+
+    pending: int
+    pending_bytes: int
+    max_pending: int
+    max_pending_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BusSnapshot:
+    """The state of a bus at one instant. Counters only grow, but for ``unknown``: a late ack moves one to ``acked``.
+
+    Always: accepted == acked + rejected + unknown + pending. ``duplicates`` and ``late_acks`` are among ``acked``;
+    ``unacknowledged`` (sends without any ack, by IGNORE or core NATS) is apart from ``accepted``.
+    errors: how often each error kind was seen, retried ones included. latency: of acked messages, last attempt to ack.
+    stalled_s_total: wall time during which at least one publisher waited for room.
+    monotonic_s, wall_s: when this was taken; wall_s is seconds since the epoch.
+    """
+
+    bus_id: str
+    monotonic_s: float
+    wall_s: float
+    connection: ConnectionState
+    accepted: int = 0
+    acked: int = 0
+    duplicates: int = 0
+    late_acks: int = 0
+    rejected: int = 0
+    unknown: int = 0
+    unacknowledged: int = 0
+    ack_timeouts: int = 0
+    retries: int = 0
+    pending: int = 0
+    pending_bytes: int = 0
+    max_pending: int = 0
+    oldest_pending_age_s: float = 0.0
+    waiting_publishers: int = 0
+    stalled_s_total: float = 0.0
+    callback_errors: int = 0
+    errors: Mapping[str, int] = field(default_factory=dict)
+    latency: LatencyHistogram = field(default_factory=LatencyHistogram)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; ``from_dict`` reads them back."""
+        data = {f.name: getattr(self, f.name) for f in fields(self)}
+        data["connection"] = str(self.connection)
+        data["errors"] = dict(self.errors)
+        data["latency"] = self.latency.to_dict()
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> BusSnapshot:
+        """The inverse of ``to_dict``; names that it does not know (of a newer version) are left out."""
+        known = {f.name for f in fields(cls)}
+        values = {name: value for name, value in data.items() if name in known}
+        values["connection"] = ConnectionState(values["connection"])
+        values["latency"] = LatencyHistogram.from_dict(values["latency"])
+        return cls(**values)

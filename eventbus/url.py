@@ -1,0 +1,56 @@
+"""BrokerUrl: where to publish, as the user wrote it, taken apart and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from eventbus.errors import ConfigError
+
+_NATS = ("nats", "tls", "ws", "wss")
+SCHEMES = (*_NATS, "embedded+nats", "memory")
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerUrl:
+    """scheme, and for a network broker its servers as full URLs (several by comma). repr hides what may be secret."""
+
+    scheme: str
+    servers: tuple[str, ...] = field(default=(), repr=False)
+    redacted: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> BrokerUrl:
+        """Read a URL. Raises ConfigError that says what is allowed, and never repeats a password."""
+        scheme, separator, rest = text.partition("://") if isinstance(text, str) else ("", "", "")
+        if not separator or scheme not in SCHEMES:
+            given = repr(text if "@" not in str(text) else f"{scheme}://…")
+            raise ConfigError(
+                f"broker URL {given}: use nats://HOST:PORT, tls://, ws:// or wss:// (several servers by comma), "
+                "embedded+nats:// or memory://"
+            )
+        if scheme in ("memory", "embedded+nats"):
+            if rest:
+                raise ConfigError(f"broker URL {scheme}://…: nothing may follow {scheme}://")
+            return cls(scheme, (), f"{scheme}://")
+        servers, shown = [], []
+        for part in rest.split(","):
+            server = part if "://" in part else f"{scheme}://{part}"
+            shown.append(_shown(server))
+            servers.append(server)
+        return cls(scheme, tuple(servers), ",".join(shown))
+
+
+def _shown(server: str) -> str:
+    """The server without user and password, checked."""
+    try:
+        parts = urlsplit(server)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port, parts = None, None, None
+    if parts is None or parts.scheme not in _NATS or not host or any(c.isspace() for c in host):
+        after = server.rpartition("@")[2]
+        raise ConfigError(f"broker URL: {after!r} is not a server; use nats://HOST:PORT, as in nats://127.0.0.1:4222")
+    if ":" in host:
+        host = f"[{host}]"
+    return f"{parts.scheme}://{host}" + ("" if port is None else f":{port}")

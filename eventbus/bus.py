@@ -16,7 +16,7 @@ from eventbus.event import BusEvent, EventKind
 from eventbus.message import Message
 from eventbus.observe.callbacks import CallbackRunner
 from eventbus.observe.counters import BusCounters
-from eventbus.ports import Clock, Publisher, Route
+from eventbus.ports import Clock, Publisher
 from eventbus.receipt import Receipt, SettledReceipt
 from eventbus.report import AckOutcome, CloseReport, DeliveryReport
 from eventbus.routing import Routing
@@ -48,7 +48,6 @@ class EventBus:
         callbacks: CallbackRunner | None,
         strategy: AckStrategy,
         clock: Clock,
-        ack_timeout_s: float,
         stall_timeout_s: float | None,
         on_closed: Callable[[], Awaitable[None]],
     ) -> None:
@@ -61,7 +60,6 @@ class EventBus:
         self._callbacks = callbacks
         self._strategy = strategy
         self._clock = clock
-        self._timeout_ns = int(ack_timeout_s * 1e9)
         self._stall_timeout_s = stall_timeout_s
         self._on_closed = on_closed
         self._max_backlog_bytes = handler.statistics().max_pending_bytes
@@ -90,7 +88,7 @@ class EventBus:
         message = Message(topic, payload, key, headers, message_id)
         route = self._routing.find(topic)
         self._publisher.check(message)
-        timeout_ns = self._timeout_of(route, ack_timeout_s)
+        timeout_ns = route.timeout_ns if ack_timeout_s is None else _checked_ns(ack_timeout_s)
         if self._callbacks is not None and self._callbacks.full:
             await self._wait(self._callbacks.wait_for_room, "delivery callbacks to catch up")
         if not route.acknowledged:
@@ -125,7 +123,7 @@ class EventBus:
         message = Message(topic, payload, key, headers, message_id)
         route = self._routing.find(topic)
         self._publisher.check(message)
-        timeout_ns = self._timeout_of(route, ack_timeout_s)
+        timeout_ns = route.timeout_ns if ack_timeout_s is None else _checked_ns(ack_timeout_s)
         if self._callbacks is not None and self._callbacks.full:
             raise WindowFull("delivery callbacks are behind by a whole window; nothing was accepted")
         if not route.acknowledged:
@@ -143,15 +141,6 @@ class EventBus:
         if self._strategy is AckStrategy.TASK_PER_MESSAGE:
             self._follow_in_task(receipt)
         return receipt
-
-    def _timeout_of(self, route: Route, ack_timeout_s: float | None) -> int:
-        if ack_timeout_s is None:
-            ack_timeout_s = route.topic.ack_timeout_s
-            if ack_timeout_s is None:
-                return self._timeout_ns
-        if not 0 < ack_timeout_s < 1e6:
-            raise ConfigError(f"ack_timeout_s is {ack_timeout_s}; use more than 0 and less than 1e6 seconds")
-        return int(ack_timeout_s * 1e9)
 
     # ---- the other strategies ----------------------------------------------------------------------------------
 
@@ -318,3 +307,9 @@ class EventBus:
     def __repr__(self) -> str:
         statistics = self._handler.statistics()
         return f"<EventBus {self.url} {self._handler.connection} pending={statistics.pending}>"
+
+
+def _checked_ns(ack_timeout_s: float) -> int:
+    if not 0 < ack_timeout_s < 1e6:
+        raise ConfigError(f"ack_timeout_s is {ack_timeout_s}; use more than 0 and less than 1e6 seconds")
+    return int(ack_timeout_s * 1e9)

@@ -142,7 +142,7 @@ async def _open(
             random=random.Random(),
             id_prefix=f"{bus_id}-",
         )
-        routing = Routing(publisher, handler, topics, strategy, clock)
+        routing = Routing(publisher, handler, topics, strategy, clock, ack_timeout_s)
         await publisher.open(handler)
         try:
             await routing.prepare_configured()
@@ -162,7 +162,6 @@ async def _open(
         callbacks=callbacks,
         strategy=strategy,
         clock=clock,
-        ack_timeout_s=ack_timeout_s,
         stall_timeout_s=window.stall_timeout_s,
         on_closed=free_server,
     )

@@ -32,6 +32,7 @@ class Routing:
         topics: Sequence[TopicConfig],
         strategy: AckStrategy,
         clock: Clock,
+        ack_timeout_s: float,
     ) -> None:
         names = [topic.name for topic in topics]
         for name in names:
@@ -42,6 +43,7 @@ class Routing:
         self._topics = sorted(topics, key=lambda topic: topic.is_pattern)  # a name of its own beats a pattern
         self._strategy = strategy
         self._clock = clock
+        self._ack_timeout_s = ack_timeout_s
         self._by_name: dict[str, Route] = {}
         self._known: list[Route] = []
         handler.reroute = self.reroute
@@ -86,7 +88,7 @@ class Routing:
             if (route.topic is config) if config is not None else _covers(route, name):
                 return self._cache(name, route)
         topic = config or TopicConfig(name)
-        provisional = Route(topic, None, True, topic.duplicate_window_s, self._acknowledged(topic), ready=False)
+        provisional = self._complete(Route(topic, None, True, topic.duplicate_window_s, ready=False))
         self._cache(name, provisional)
         self._tasks[name] = asyncio.create_task(self._prepare(name, config, provisional), name=f"prepare {name}")
         return provisional
@@ -114,13 +116,16 @@ class Routing:
             self._tasks.pop(name, None)
 
     def _learn(self, name: str, route: Route) -> Route:
-        if not self._acknowledged(route.topic):
-            route = replace(route, acknowledged=False)
+        route = self._complete(route)
         self._known.append(route)
         return self._cache(name, route)
 
-    def _acknowledged(self, topic: TopicConfig) -> bool:
-        return topic.durable and self._strategy is not AckStrategy.IGNORE
+    def _complete(self, route: Route) -> Route:
+        """With what the bus knows and the publisher does not."""
+        topic = route.topic
+        timeout_s = self._ack_timeout_s if topic.ack_timeout_s is None else topic.ack_timeout_s
+        acknowledged = topic.durable and self._strategy is not AckStrategy.IGNORE
+        return replace(route, acknowledged=acknowledged, timeout_ns=int(timeout_s * 1e9))
 
     def _cache(self, name: str, route: Route) -> Route:
         if len(self._by_name) >= _CACHED_NAMES:

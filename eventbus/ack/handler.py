@@ -24,7 +24,7 @@ from eventbus.ack.pending import PendingAck
 from eventbus.ack.retry import Attempt, RetryAt, RetryPolicy
 from eventbus.ack.room import Place, WaitingRoom
 from eventbus.ack.schedule import WakeSchedule
-from eventbus.ack.state import AckEvent, AckState
+from eventbus.ack.state import NEXT, AckEvent, AckState
 from eventbus.ack.window import InFlightWindow
 from eventbus.config import WindowConfig
 from eventbus.errors import BusClosed, ErrorClass, ErrorKind, InvalidMessage, StallTimeout
@@ -215,6 +215,7 @@ class AckHandler:
 
     def _acked(self, batch: AckBatch, now_ns: int) -> None:
         settled: list[PendingAck] = []
+        latencies_ns: list[int] = []
         for index, pending in enumerate(self._window.find(batch.tokens)):
             if pending is None:
                 self._acked_late(batch, index, now_ns)
@@ -222,7 +223,8 @@ class AckHandler:
                 pending.ack = batch
                 pending.index = index
                 settled.append(pending)
-        self._tally.acked_after([now_ns - pending.sent_ns for pending in settled])
+                latencies_ns.append(now_ns - pending.sent_ns)
+        self._tally.acked_after(latencies_ns)
         if batch.duplicates:
             self._tally.duplicates += sum(pending.token in batch.duplicates for pending in settled)
         self._settle(settled, AckEvent.ACK, now_ns)
@@ -274,12 +276,16 @@ class AckHandler:
         if not settled:
             return
         tell_all = event is not AckEvent.ACK or self._observer.every_outcome
-        off_lane = self._held or self._schedule
+        off_lane = bool(self._held or self._schedule)
+        following = NEXT[event]
         for pending in settled:
             if off_lane:
                 self._held.pop(pending.token, None)
                 self._schedule.drop(pending)
-            pending.advance(event)
+            state = following[pending.state]
+            if state is None:
+                pending.advance(event)  # raises
+            pending.state = state  # type: ignore[assignment]  # what advance() does, inlined, since it is hot
             pending.settled_ns = now_ns
             if pending._waiters is not None:
                 pending.wake()

@@ -23,6 +23,9 @@ _OUTCOMES = {
 }
 
 
+_NEXT_WHEN_SENT = NEXT[AckEvent.SEND]
+
+
 class PendingAck:
     """One accepted message. Await it for its DeliveryReport; any number of tasks may, and at any time.
 
@@ -112,7 +115,10 @@ class PendingAck:
 
     def sent(self, now_ns: int) -> None:
         """An attempt begins."""
-        self.advance(AckEvent.SEND)
+        state = _NEXT_WHEN_SENT[self.state]
+        if state is None:
+            self.advance(AckEvent.SEND)  # raises
+        self.state = state  # type: ignore[assignment]  # advance() would do the same; inlined, since it is hot
         if not self.attempts:
             self.first_sent_ns = now_ns
         self.attempts += 1

@@ -92,11 +92,14 @@ class InFlightWindow:
         """These are settled: free their places."""
         everything, lanes = self._pending, self._lanes
         freed = 0
+        timeout_ns, lane = -1, None
         for pending in settled:
             token = pending.token
             del everything[token]
             freed += pending.size
-            lane = lanes.get(pending.timeout_ns)
+            if pending.timeout_ns != timeout_ns or not lane:
+                timeout_ns = pending.timeout_ns
+                lane = lanes.get(timeout_ns)
             if lane is not None and lane.pop(token, None) is not None and not lane:
                 self._drop_lane(pending.timeout_ns)
         self._bytes -= freed

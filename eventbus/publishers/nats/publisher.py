@@ -25,7 +25,7 @@ from eventbus.message import Message
 from eventbus.ports import AckSink, Capabilities, Clock, Failure, Outgoing, Route
 from eventbus.publishers.nats import streams
 from eventbus.publishers.nats.transport import AckTransport
-from eventbus.publishers.nats.wire import FrameReader, Read, header_block
+from eventbus.publishers.nats.wire import ID_BLOCK_BYTES, FrameReader, Read, header_block
 from eventbus.snapshot import ConnectionState
 from eventbus.topic import TopicConfig
 
@@ -65,7 +65,7 @@ class NatsPublisher:
         self._frames: list[bytes] = []
         self._frame_bytes = 0
         self._max_payload = 1024 * 1024
-        self._heads: dict[str, bytes] = {}
+        self._heads: dict[str, str] = {}
 
     # ---- the connection ----------------------------------------------------------------------------------------
 
@@ -236,10 +236,11 @@ class NatsPublisher:
 
     def check(self, message: Message) -> None:
         """Raise InvalidMessage for what would close the connection or be stored where nobody asked for it."""
-        if message.topic not in self._heads:
-            _check_subject(message.topic)
-        size = len(message.payload) + _ID_HEADER_BYTES
-        if message.headers is not None or message.message_id is not None:
+        topic, payload, _, headers, own_id = message
+        if topic not in self._heads:
+            _check_subject(topic)
+        size = len(payload) + _ID_HEADER_BYTES
+        if headers is not None or own_id is not None:
             size += _check_headers(message)
         if size > self._max_payload:
             raise InvalidMessage(
@@ -249,22 +250,21 @@ class NatsPublisher:
 
     def send(self, pending: Outgoing) -> None:
         """Gather its frame; written at the end of this turn of the loop."""
-        message = pending.message
-        topic = message.topic
+        topic, payload, _, headers, own_id = pending.message
         head = self._heads.get(topic) or self._head_of(topic)
-        payload = message.payload
-        message_id: str | None = pending.message_id
-        if pending.route.topic.allow_duplicates and message.message_id is None:
-            message_id = None
-        if message_id is None and message.headers is None:
-            frame = b"PUB %b%d %d\r\n%b\r\n" % (head, pending.token, len(payload), payload)
+        size = len(payload)
+        if headers is not None or own_id is not None:
+            block = header_block(pending.message_id, headers)
+            control = f"HPUB {head}{pending.token} {len(block)} {len(block) + size}\r\n".encode() + block
+        elif pending.route.topic.allow_duplicates:
+            control = f"PUB {head}{pending.token} {size}\r\n".encode()
         else:
-            block = header_block(message_id, message.headers)
-            length = len(block)
-            frame = b"HPUB %b%d %d %d\r\n%b%b\r\n" % (
-                head, pending.token, length, length + len(payload), block, payload
-            )  # fmt: skip
-        self._gather(frame)
+            token, message_id = pending.token, pending.message_id
+            block_size = ID_BLOCK_BYTES + len(message_id)
+            control = (
+                f"HPUB {head}{token} {block_size} {block_size + size}\r\nNATS/1.0\r\nNats-Msg-Id: {message_id}\r\n\r\n"
+            ).encode()
+        self._gather(control, payload)
 
     def send_unacknowledged(self, message: Message) -> bool:
         """The same without a reply subject; False without a connection."""
@@ -272,27 +272,26 @@ class NatsPublisher:
             return False
         subject, payload = message.topic.encode(), message.payload
         if message.message_id is None and message.headers is None:
-            self._gather(b"PUB %b %d\r\n%b\r\n" % (subject, len(payload), payload))
+            self._gather(b"PUB %b %d\r\n" % (subject, len(payload)), payload)
         else:
             block = header_block(message.message_id, message.headers)
-            self._gather(
-                b"HPUB %b %d %d\r\n%b%b\r\n" % (subject, len(block), len(block) + len(payload), block, payload)
-            )
+            self._gather(b"HPUB %b %d %d\r\n%b" % (subject, len(block), len(block) + len(payload), block), payload)
         return True
 
-    def _head_of(self, topic: str) -> bytes:
+    def _head_of(self, topic: str) -> str:
         """Subject and inbox, as they stand before the token."""
         if len(self._heads) >= _CACHED_SUBJECTS:
             self._heads.clear()
-        head = self._heads[topic] = f"{topic} {self._inbox}".encode()
+        head = self._heads[topic] = f"{topic} {self._inbox}"
         return head
 
-    def _gather(self, frame: bytes) -> None:
-        if not self._frames:
+    def _gather(self, control: bytes, payload: bytes) -> None:
+        frames = self._frames
+        if not frames:
             asyncio.get_running_loop().call_soon(self._write)
-        self._frames.append(frame)
-        self._frame_bytes += len(frame)
-        if self._frame_bytes >= _WRITE_AT_BYTES:
+        frames += (control, payload, b"\r\n")
+        self._frame_bytes = gathered = self._frame_bytes + len(control) + len(payload) + 2
+        if gathered >= _WRITE_AT_BYTES:
             self._write()
 
     def _write(self) -> None:

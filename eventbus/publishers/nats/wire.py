@@ -28,6 +28,25 @@ class Read:
     rest: bytes = b""
 
 
+class _Shape:
+    """What plain acks in a row have in common: all but the token and the digits of the sequence.
+
+    ``run`` matches as many of them as there are, ``one`` cuts a token and a sequence out of each. A frame's size is
+    part of the shape, and the number of digits follows from it, so a match ends exactly where its frame does.
+    """
+
+    __slots__ = ("one", "run")
+
+    def __init__(self, inbox: bytes, subscription: bytes, size: bytes, before: bytes, after: bytes) -> None:
+        digits = b"%d" % (int(size) - len(before) - len(after) - 1)
+        start = rb"MSG " + re.escape(inbox)
+        middle = rb" " + subscription + rb" " + size + rb"\r\n" + re.escape(before)
+        end = re.escape(after) + rb"\r\n"
+        self.run = re.compile(rb"(?:" + start + rb"\d+" + middle + rb"[1-9]\d{" + digits + rb"}" + end + rb")++")
+        one = start + rb"(\d+)" + middle + rb"([1-9]\d{" + digits + rb"})" + end
+        self.one = re.compile(one.decode("latin-1"))  # text, because int() of text is faster than of bytes
+
+
 class FrameReader:
     """Fed with bytes as they come; keeps an incomplete frame until its end arrives.
 
@@ -36,24 +55,17 @@ class FrameReader:
 
     def __init__(self, inbox: str) -> None:
         self._inbox = inbox.encode()
-        self._head = re.compile(rb"MSG " + re.escape(self._inbox) + rb"\d+ \d+ (\d+)\r\n")
+        self._ack = re.compile(
+            rb"MSG " + re.escape(self._inbox) + rb"\d+ (\d+) (\d+)\r\n"
+            rb'(\{"stream":"([^"\\\r\n]+)",(?:"domain":"[^"\\\r\n]*",)? ?"seq":)'
+            rb'([1-9]\d*)((,"duplicate": ?true)?\})\r\n'
+        )
         self._partial = b""
-        self._patterns = lru_cache(maxsize=256)(self._compile)
+        self._shape = lru_cache(maxsize=64)(_Shape)
 
     def reset(self) -> None:
         """A new connection begins at a frame's start."""
         self._partial = b""
-
-    def _compile(self, size: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-        """Patterns for plain acks with a body of exactly ``size`` bytes: a run of them, and one.
-
-        The look-ahead makes sure that the body ends where the frame says: it has no CR before.
-        """
-        one = (
-            rb"MSG " + re.escape(self._inbox) + rb"(\d+) \d+ " + size + rb"\r\n(?=[^\r]{" + size + rb"}\r\n)"
-            rb'\{"stream":"([^"\\\r]+)",(?:"domain":"[^"\\\r]*",)? ?"seq":([1-9]\d*)(,"duplicate": ?true)?\}\r\n'
-        )
-        return re.compile(rb"(?:" + one.replace(rb"(\d+)", rb"\d+") + rb")++"), re.compile(one)
 
     def feed(self, data: bytes) -> Read:
         """Everything complete in what came so far."""
@@ -63,12 +75,18 @@ class FrameReader:
         rest: list[bytes] = []
         position, end = 0, len(buffer)
         while position < end:
-            head = self._head.match(buffer, position)
-            if head is not None:
-                run, one = self._patterns(head[1])
-                acks = run.match(buffer, position)
-                if acks is not None:
-                    replies += _batches(one.findall(buffer, position, acks.end()))
+            first = self._ack.match(buffer, position)
+            if first is not None:
+                subscription, size, before, stream, digits, after, duplicate = first.groups()
+                if int(size) == len(before) + len(digits) + len(after):
+                    shape = self._shape(self._inbox, subscription, size, before, after)
+                    acks = shape.run.match(buffer, position)
+                    assert acks is not None  # the first one is in it
+                    found = shape.one.findall(buffer[position : acks.end()].decode("latin-1"))
+                    tokens, sequences = zip(*found, strict=True)
+                    numbers = list(map(int, tokens))
+                    twice = frozenset(numbers) if duplicate else ()
+                    replies.append(AckBatch(stream.decode(errors="replace"), numbers, list(map(int, sequences)), twice))
                     position = acks.end()
                     continue
             frame_end = self._frame(buffer, position, replies, errors, rest)
@@ -106,21 +124,9 @@ class FrameReader:
         return body_end + 2
 
 
-def _batches(found: list[tuple[bytes, bytes, bytes, bytes]]) -> list[AckBatch]:
-    """Acks of one run as columns; one batch for each stretch with the same stream."""
-    batches = []
-    while found:
-        stream = found[0][1]
-        same = next((i for i, ack in enumerate(found) if ack[1] != stream), len(found))
-        tokens, _, sequences, duplicates = zip(*found[:same], strict=True)
-        numbers = list(map(int, tokens))
-        twice = [n for n, duplicate in zip(numbers, duplicates, strict=True) if duplicate] if any(duplicates) else ()
-        batches.append(AckBatch(stream.decode(), numbers, list(map(int, sequences)), frozenset(twice)))
-        found = found[same:]
-    return batches
-
-
 HEADER_LINE = b"NATS/1.0\r\n"
+ID_BLOCK_BYTES = len(HEADER_LINE + b"Nats-Msg-Id: \r\n\r\n")
+"""Size of a header block with nothing but a message id, less the id."""
 
 
 def header_block(message_id: str | None, headers: Mapping[str, str] | None) -> bytes:

@@ -1,0 +1,62 @@
+"""What every test may use, and the rule that in CI no test is skipped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NO_SKIP = "ACKSCOPE_NO_SKIP"
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout, where README.md and pyproject.toml are."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def flights(root: Path) -> Path:
+    """The file of real records that the project ships."""
+    return root / "examples" / "flights.jsonl"
+
+
+class NoSkip:
+    """Fails a run in which a test was skipped. An expected failure is no skip."""
+
+    def __init__(self) -> None:
+        self.skipped: list[tuple[str, str]] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._note(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._note(report)
+
+    def _note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if not report.skipped or hasattr(report, "wasxfail"):
+            return
+        # A skip's longrepr is (file, line, reason); anything else says at least what it is.
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        self.skipped.append((report.nodeid, reason.removeprefix("Skipped: ")))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
+        if self.skipped and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        yield
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if not self.skipped:
+            return
+        terminalreporter.section(f"skipped, which {NO_SKIP}=1 counts as failed", red=True, bold=True)
+        for test, reason in self.skipped:
+            terminalreporter.line(f"{test}: {reason}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.get(NO_SKIP) == "1":
+        config.pluginmanager.register(NoSkip(), "no-skip")

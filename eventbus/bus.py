@@ -20,7 +20,7 @@ from eventbus.ports import Clock, Publisher
 from eventbus.receipt import Receipt, SettledReceipt
 from eventbus.report import AckOutcome, CloseReport, DeliveryReport
 from eventbus.routing import Routing
-from eventbus.snapshot import BusSnapshot
+from eventbus.snapshot import BusSnapshot, ConnectionState
 
 _log = logging.getLogger("eventbus")
 _TURN = 256
@@ -279,6 +279,7 @@ class EventBus:
         await self._publisher.close(max(left_s(), 0.05))
         for task in list(self._tasks):
             task.cancel()
+        self._handler.connection_changed(ConnectionState.CLOSED, "the bus was closed")
         self._handler.happened(BusEvent(self._clock.wall_s(), EventKind.CLOSED, "bus closed"))
         await self._on_closed()
         counters = self._counters

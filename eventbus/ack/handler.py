@@ -92,7 +92,7 @@ class AckHandler:
         if self._closing:
             raise BusClosed("the bus is closed; nothing was accepted")
         size = len(message.payload) if message.headers is None else _size(message)
-        if self._room or not self._window.has_room(size):
+        if self._room.queue or not self._window.has_room(size):
             if size > self._window.max_bytes:
                 raise InvalidMessage(
                     f"message for {message.topic!r} has {size} bytes with headers, more than max_pending_bytes "
@@ -138,24 +138,33 @@ class AckHandler:
         )
         self._window.admit(pending)
         self._tally.accepted += 1
-        self._dispatch(pending, now_ns)
+        if self._connected and route.ready:
+            self._send(pending, now_ns)
+        else:
+            self._hold(pending)
         return pending
 
+    def _send(self, pending: PendingAck, now_ns: int) -> None:
+        pending.sent(now_ns)
+        due_ns = self._window.await_ack(pending)
+        if due_ns < self._armed_ns:
+            self._arm(due_ns)
+        self._publisher.send(pending)
+
+    def _hold(self, pending: PendingAck) -> None:
+        self._held[pending.token] = pending
+        until_ns = self._retry.last_send_ns(self._attempt(pending))
+        self._schedule.put(pending, until_ns)
+        self._arm(until_ns)
+
     def _dispatch(self, pending: PendingAck, now_ns: int) -> None:
-        """Send it if that is possible now, else hold it."""
+        """Send it if that is possible now, else hold it (again)."""
         if self._connected and pending.route.ready:
             if pending.attempts:
                 self._tally.retries += 1
-            pending.sent(now_ns)
-            due_ns = self._window.await_ack(pending)
-            if due_ns < self._armed_ns:
-                self._arm(due_ns)
-            self._publisher.send(pending)
+            self._send(pending, now_ns)
         else:
-            self._held[pending.token] = pending
-            until_ns = self._retry.last_send_ns(self._attempt(pending))
-            self._schedule.put(pending, until_ns)
-            self._arm(until_ns)
+            self._hold(pending)
 
     def _release_held(self, now_ns: int) -> None:
         held, self._held = self._held, {}
@@ -306,7 +315,7 @@ class AckHandler:
 
     def _end_batch(self) -> None:
         """After anything that may have freed room: wake publishers, then flushes, then tell observers."""
-        if self._room:
+        if self._room.queue:
             self._grant()
         if self._drains:
             oldest = self._window.oldest()

@@ -29,35 +29,38 @@ class Place:
 
 
 class WaitingRoom:
-    """A FIFO queue from which any place can be taken in constant time."""
+    """A FIFO queue from which any place can be taken in constant time.
 
-    __slots__ = ("_queue", "_stalled_ns", "_stalled_since_ns")
+    ``queue`` is read by the ledger (is it empty?) on its hot path; it changes only through the methods.
+    """
+
+    __slots__ = ("_stalled_ns", "_stalled_since_ns", "queue")
 
     def __init__(self) -> None:
-        self._queue: OrderedDict[Place, None] = OrderedDict()
+        self.queue: OrderedDict[Place, None] = OrderedDict()
         self._stalled_ns = 0
         self._stalled_since_ns = 0
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self.queue)
 
     def stalled_ns(self, now_ns: int) -> int:
         """Total time, up to now, during which somebody waited."""
-        return self._stalled_ns + (now_ns - self._stalled_since_ns if self._queue else 0)
+        return self._stalled_ns + (now_ns - self._stalled_since_ns if self.queue else 0)
 
     def join(self, place: Place) -> None:
         """Queue up at the end."""
-        if not self._queue:
+        if not self.queue:
             self._stalled_since_ns = place.joined_ns
-        self._queue[place] = None
+        self.queue[place] = None
 
     def first(self) -> Place | None:
         """Who is next; None where nobody waits."""
-        return next(iter(self._queue), None)
+        return next(iter(self.queue), None)
 
     def leave(self, place: Place, now_ns: int) -> None:
         """Out of the queue: granted, refused or cancelled. Nothing happens if it is not in it."""
-        if place in self._queue:
-            del self._queue[place]
-            if not self._queue:
+        if place in self.queue:
+            del self.queue[place]
+            if not self.queue:
                 self._stalled_ns += now_ns - self._stalled_since_ns

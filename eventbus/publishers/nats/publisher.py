@@ -56,6 +56,7 @@ class NatsPublisher:
         self._transport: AckTransport | None = None
         self._inbox = ""
         self._ready = False
+        self._was_ready = False  # until then a failed connect is the caller's affair
         self._closing = False
         self._refusal = ""
         self._refused = asyncio.Event()
@@ -106,8 +107,9 @@ class NatsPublisher:
             raise
         finally:
             refused.cancel()
-            dialling.cancel()
-            await asyncio.wait((refused, dialling))
+            while not dialling.done():  # wait_for, inside nats-py, can swallow a single cancellation on Python 3.11
+                dialling.cancel()
+                await asyncio.wait((dialling,), timeout=0.1)
         self._on_ready()
 
     async def _connect(self, client: Client) -> None:
@@ -136,7 +138,7 @@ class NatsPublisher:
         assert self._client is not None
         assert self._sink is not None
         self._max_payload = self._client.max_payload
-        self._ready = True
+        self._ready = self._was_ready = True
         self._connected.set()
         self._tell(EventKind.CONNECTED, f"connected to {self._shown()}")
         self._sink.connection_changed(ConnectionState.CONNECTED)
@@ -163,11 +165,8 @@ class NatsPublisher:
     async def _on_client_closed(self) -> None:
         """nats-py has given this client up. Unless we closed it, make another, for as long as it takes."""
         self._on_lost()
-        if not self._closing and self._connected_once() and (self._rebuilding is None or self._rebuilding.done()):
+        if self._was_ready and not self._closing and (self._rebuilding is None or self._rebuilding.done()):
             self._rebuilding = asyncio.create_task(self._rebuild(), name="eventbus reconnect")
-
-    def _connected_once(self) -> bool:
-        return self._max_payload > 0 and self._sink is not None
 
     async def _rebuild(self) -> None:
         while not self._closing:

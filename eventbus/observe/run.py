@@ -1,0 +1,117 @@
+"""What is kept of a run: frozen values, written by StoreWriter and read back by StoreReader."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from eventbus.errors import EventBusError
+from eventbus.report import DeliveryReport
+from eventbus.snapshot import BusSnapshot
+
+
+class StoreError(EventBusError):
+    """The store of runs cannot be used: locked, full, corrupt, or of a newer version. Names the file and what to do."""
+
+
+class RunStatus(StrEnum):
+    """Where a run stands."""
+
+    RUNNING = "running"
+    DRAINING = "draining"
+    """Nothing new is sent; outstanding acks are awaited."""
+    FINISHED = "finished"
+    """Ended by its own plan: duration, count, or end of file."""
+    STOPPED = "stopped"
+    """Ended by hand: a command, a signal, or standard input closing."""
+    FAILED = "failed"
+    """Ended by an error; ``RunInfo.error`` says which."""
+    INTERRUPTED = "interrupted"
+    """No end was written, and its process is gone or has been silent for more than 5 s. Never stored: the reader's
+    conclusion."""
+
+    @property
+    def is_over(self) -> bool:
+        """True where nothing more can happen in this run."""
+        return self not in (RunStatus.RUNNING, RunStatus.DRAINING)
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """One run. Times are seconds since the epoch.
+
+    url: without user and password. settings: the plan, as plain values. pid: of the process that ran it.
+    report: CloseReport as a dict; None until the bus is closed.
+    """
+
+    run_id: str
+    started_wall_s: float
+    ended_wall_s: float | None
+    status: RunStatus
+    url: str
+    topic: str
+    settings: Mapping[str, Any]
+    pid: int
+    error: str | None = None
+    report: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A run at one instant.
+
+    elapsed_s: seconds since the run began. offered: messages that the load wanted to send by now, in total.
+    target_rate: messages per second, None where the load sends as fast as the window lets.
+    loop_lag_s: the longest that the event loop came late since the sample before.
+    """
+
+    wall_s: float
+    elapsed_s: float
+    offered: int
+    target_rate: float | None
+    snapshot: BusSnapshot
+    loop_lag_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FailedMessage:
+    """A message that was not plainly acked: rejected, unknown, or (``late``) acked after it had been given up."""
+
+    wall_s: float
+    message_id: str
+    topic: str
+    outcome: str
+    late: bool
+    attempts: int
+    error_class: str | None
+    error_kind: str | None
+    error_text: str | None
+
+    @classmethod
+    def of(cls, report: DeliveryReport, wall_s: float) -> FailedMessage:
+        """What is kept of ``report``, which came at ``wall_s``."""
+        return cls(
+            wall_s=wall_s,
+            message_id=report.message_id,
+            topic=report.topic,
+            outcome=str(report.outcome),
+            late=report.late,
+            attempts=report.attempts,
+            error_class=None if report.error_class is None else str(report.error_class),
+            error_kind=None if report.error_kind is None else str(report.error_kind),
+            error_text=report.error_text,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AlertChange:
+    """An alert that began to fire or ceased to, with the value that decided it."""
+
+    wall_s: float
+    rule: str
+    firing: bool
+    value: float
+    threshold: float
+    text: str = ""

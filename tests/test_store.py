@@ -1,0 +1,352 @@
+"""The store of runs: what was written is read back, a bad file harms nobody, and readers cannot write."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from eventbus.errors import ErrorClass, ErrorKind
+from eventbus.event import BusEvent, EventKind
+from eventbus.latency import LatencyHistogram
+from eventbus.observe import AlertChange, FailedMessage, RunStatus, Sample, StoreError, StoreReader, StoreWriter
+from eventbus.observe.schema import MAX_FAILED_PER_RUN, default_store_path
+from eventbus.report import AckOutcome, DeliveryReport
+from eventbus.snapshot import BusSnapshot, ConnectionState
+
+START_S = 1_700_000_000.0
+
+
+@dataclass
+class FixedClock:
+    """A wall clock that stands where it is put."""
+
+    now_s: float = START_S
+
+    def wall_s(self) -> float:
+        return self.now_s
+
+    def monotonic_ns(self) -> int:
+        return int(self.now_s * 1e9)
+
+
+def snapshot(acked: int = 0, **values: object) -> BusSnapshot:
+    latency = LatencyHistogram.of([1_000_000 + n for n in range(acked)])
+    base = BusSnapshot("bus", 1.0, START_S, ConnectionState.CONNECTED, accepted=acked, acked=acked, latency=latency)
+    return replace(base, **values)  # type: ignore[arg-type]
+
+
+def sample(at_s: float, acked: int = 0) -> Sample:
+    return Sample(START_S + at_s, at_s, acked, 100.0, snapshot(acked, errors={"timeout": 2}), 0.001)
+
+
+def failure(number: int) -> FailedMessage:
+    return FailedMessage(START_S, f"id-{number}", "t", "unknown", False, 3, "ambiguous", "timeout", "no reply")
+
+
+def wait_until(is_so: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < deadline, "did not come about in time"
+        threading.Event().wait(0.005)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "runs.db"
+
+
+@pytest.fixture
+def writer(path: Path) -> Iterator[StoreWriter]:
+    store = StoreWriter(path, busy_timeout_s=0.05)
+    yield store
+    assert store.close(10)
+
+
+def begin(writer: StoreWriter, at_s: float = 0.0, pid: int | None = None) -> str:
+    settings = {"rate": 100.0, "replay": None}
+    return writer.begin_run(url="nats://h:4222", topic="a.b", settings=settings, started_wall_s=START_S + at_s, pid=pid)
+
+
+def test_what_was_written_is_read_back(path: Path, writer: StoreWriter) -> None:
+    """Every kind of row comes back equal, histogram included, in the promised order."""
+    run_id = begin(writer)
+    samples = [sample(n * 0.25, acked=n * 10) for n in range(8)]
+    events = [BusEvent(START_S + n, EventKind.CONNECTED, f"number {n}") for n in range(3)]
+    change = AlertChange(START_S + 1, "pending", True, 6000.0, 5000.0, "too many")
+    for each in samples:
+        writer.sample(run_id, each)
+    for event in events:
+        writer.event(run_id, event)
+    writer.failed(run_id, [failure(1), failure(2)])
+    writer.alert(run_id, change)
+    writer.end_run(run_id, status=RunStatus.FINISHED, ended_wall_s=START_S + 2, report={"accepted": 70})
+    assert writer.close(10)
+    reader = StoreReader(path)
+    info = reader.run(run_id)
+    assert info is not None
+    assert (info.status, info.url, info.topic, info.pid) == (RunStatus.FINISHED, "nats://h:4222", "a.b", os.getpid())
+    assert (info.started_wall_s, info.ended_wall_s) == (START_S, START_S + 2)
+    assert (info.settings, info.report) == ({"rate": 100.0, "replay": None}, {"accepted": 70})
+    assert reader.samples(run_id) == samples
+    assert reader.samples(run_id, limit=3) == samples[-3:]
+    assert reader.samples(run_id, since_wall_s=samples[4].wall_s) == samples[5:]
+    assert reader.latest(run_id) == samples[-1]
+    assert reader.events(run_id) == events
+    assert reader.events(run_id, limit=2) == events[1:]
+    assert [f.message_id for f in reader.failed(run_id)] == ["id-2", "id-1"]
+    assert reader.failed(run_id, limit=1) == [failure(2)]
+    assert reader.alerts(run_id) == [change]
+    assert writer.dropped == 0
+    assert writer.error is None
+
+
+def test_store_that_is_not_there_is_empty(path: Path) -> None:
+    """A reader of a missing file sees no runs, and does not make the file."""
+    reader = StoreReader(path)
+    assert (reader.runs(), reader.run("x"), reader.samples("x"), reader.latest("x")) == ([], None, [], None)
+    assert (reader.events("x"), reader.failed("x"), reader.alerts("x")) == ([], [], [])
+    assert not path.exists()
+
+
+def test_file_that_is_still_empty_is_an_empty_store(tmp_path: Path) -> None:
+    """Between the writer's making of a file and its tables a reader sees no runs, and no error."""
+    (tmp_path / "runs.db").touch()
+    assert StoreReader(tmp_path / "runs.db").runs() == []
+
+
+def test_runs_come_newest_first(path: Path, writer: StoreWriter) -> None:
+    """``runs`` sorts by start and honours its limit; ids sort the same way."""
+    ids = [begin(writer, at_s) for at_s in (0.0, 10.0, 20.0)]
+    assert writer.close(10)
+    assert [run.run_id for run in StoreReader(path).runs()] == ids[::-1]
+    assert [run.run_id for run in StoreReader(path).runs(limit=1)] == ids[2:]
+    assert ids == sorted(ids)
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "alive", "status"),
+    [(1.0, True, RunStatus.DRAINING), (1.0, False, RunStatus.INTERRUPTED), (6.0, True, RunStatus.INTERRUPTED)],
+)
+def test_run_without_an_end(path: Path, writer: StoreWriter, silent_s: float, alive: bool, status: RunStatus) -> None:
+    """A run without an end counts as interrupted once its process is gone or has been silent for 5 s."""
+    run_id = begin(writer, pid=4321)
+    writer.set_status(run_id, RunStatus.DRAINING)
+    writer.sample(run_id, sample(3.0))
+    assert writer.close(10)
+    asked: list[int] = []
+
+    def is_alive(pid: int) -> bool:
+        asked.append(pid)
+        return alive
+
+    reader = StoreReader(path, clock=FixedClock(START_S + 3.0 + silent_s), is_alive=is_alive)
+    info = reader.run(run_id)
+    assert info is not None
+    assert (info.status, info.ended_wall_s) == (status, None)
+    assert set(asked) <= {4321}
+
+
+def test_ended_run_is_never_interrupted(path: Path, writer: StoreWriter) -> None:
+    """Once its end is written, neither silence nor a dead process changes a run's status."""
+    run_id = begin(writer, pid=4321)
+    writer.end_run(run_id, status=RunStatus.FAILED, ended_wall_s=START_S + 1, error="no broker")
+    assert writer.close(10)
+    info = StoreReader(path, clock=FixedClock(START_S + 1e6), is_alive=lambda _: False).run(run_id)
+    assert info is not None
+    assert (info.status, info.error) == (RunStatus.FAILED, "no broker")
+
+
+def test_failed_messages_are_bounded(path: Path, writer: StoreWriter) -> None:
+    """The first 10,000 failed messages of a run are kept one by one; another run has its own 10,000."""
+    run_id, other = begin(writer), begin(writer)
+    batch = [failure(n) for n in range(999)]
+    for _ in range(12):
+        writer.failed(run_id, batch)
+    assert writer.room_for_failed(run_id) == 0
+    assert writer.room_for_failed(other) == MAX_FAILED_PER_RUN
+    assert writer.close(10)
+    assert len(StoreReader(path).failed(run_id, limit=100_000)) == MAX_FAILED_PER_RUN
+
+
+def test_reader_cannot_change_the_store(path: Path, writer: StoreWriter) -> None:
+    """Readers open the file read-only, while the writer still has it open."""
+    run_id = begin(writer)
+    wait_until(lambda: StoreReader(path).run(run_id) is not None)
+    with StoreReader(path)._opened() as connection, pytest.raises(sqlite3.OperationalError, match="readonly"):
+        connection.execute("DELETE FROM runs")
+
+
+def test_reader_is_shared_by_threads(path: Path, writer: StoreWriter) -> None:
+    """One reader serves several threads while the writer writes."""
+    run_id = begin(writer)
+    reader = StoreReader(path)
+    counts: list[int] = []
+
+    def read() -> None:
+        last = -1
+        for _ in range(20):
+            last = len(reader.samples(run_id))
+        counts.append(last)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for n in range(50):
+        writer.sample(run_id, sample(n * 0.25))
+    for thread in threads:
+        thread.join(10)
+    assert len(counts) == 4
+    wait_until(lambda: len(reader.samples(run_id)) == 50)
+
+
+def test_locked_store_drops_samples_and_keeps_the_runs_end(
+    path: Path, writer: StoreWriter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While another program holds the file, samples are dropped, counted and logged once; begin and end survive."""
+    first = begin(writer)
+    wait_until(lambda: StoreReader(path).run(first) is not None)
+    blocker = sqlite3.connect(path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    run_id = begin(writer, 1.0)
+    for n in range(3):
+        writer.sample(run_id, sample(n * 0.25))
+        wait_until(lambda n=n: writer.dropped == n + 1)  # type: ignore[misc]
+    writer.end_run(run_id, status=RunStatus.STOPPED, ended_wall_s=START_S + 9)
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    assert writer.close(10)
+    info = StoreReader(path).run(run_id)
+    assert info is not None
+    assert info.status is RunStatus.STOPPED
+    assert "locked by another program" in str(writer.error)
+    assert str(path) in str(writer.error)
+    assert len([r for r in caplog.records if "locked" in r.getMessage()]) == 1
+
+
+@pytest.mark.parametrize("kind", ["not a database", "newer version", "other program", "directory", "no permission"])
+def test_unusable_file_harms_nobody(tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The writer takes everything without an exception, drops it, and says once what to do; readers raise the same."""
+    path = tmp_path / "runs.db"
+    expected = {
+        "not a database": "move it away",
+        "newer version": "update AckScope",
+        "other program": "database of another program",
+        "directory": "check the path",
+        "no permission": "check the path",
+    }[kind]
+    if kind == "not a database":
+        path.write_bytes(b"this is no database, " * 200)
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "no permission":
+        (tmp_path / "file").touch()
+        path = tmp_path / "file" / "runs.db"
+    else:
+        connection = sqlite3.connect(path)
+        connection.execute("PRAGMA user_version = 99" if kind == "newer version" else "CREATE TABLE t (a)")
+        connection.commit()
+        connection.close()
+    before = path.read_bytes() if path.is_file() else b""
+    writer = StoreWriter(path, busy_timeout_s=0.05)
+    run_id = begin(writer)
+    writer.sample(run_id, sample(0.0))
+    writer.end_run(run_id, status=RunStatus.FINISHED, ended_wall_s=START_S)
+    assert writer.close(10)
+    assert isinstance(writer.error, StoreError)
+    assert expected in str(writer.error)
+    assert str(path) in str(writer.error)
+    assert "\n" not in str(writer.error)
+    assert len([r for r in caplog.records if r.name == "eventbus.store"]) == 1
+    if path.is_file():
+        assert path.read_bytes() == before
+    if kind not in ("no permission", "directory"):
+        with pytest.raises(StoreError, match=expected):
+            StoreReader(path).runs()
+
+
+def test_full_disk_is_told(path: Path) -> None:
+    """Where the file cannot grow, the error says so, and later rows that fit are kept."""
+    writer = StoreWriter(path)
+    run_id = begin(writer)
+    wait_until(lambda: StoreReader(path).run(run_id) is not None)
+    connection = writer._connection
+    assert connection is not None
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    writer.event(run_id, BusEvent(START_S, EventKind.PAUSED, "x" * 100_000))
+    wait_until(lambda: writer.error is not None)
+    assert "no space left" in str(writer.error)
+    assert writer.dropped == 1
+    writer.end_run(run_id, status=RunStatus.FINISHED, ended_wall_s=START_S)
+    assert writer.close(10)
+    info = StoreReader(path).run(run_id)
+    assert info is not None
+    assert info.status is RunStatus.FINISHED
+
+
+def test_queue_is_bounded(path: Path, writer: StoreWriter) -> None:
+    """What the disk cannot keep up with is dropped and counted, never queued without end."""
+    run_id = begin(writer)
+    wait_until(lambda: StoreReader(path).run(run_id) is not None)
+    slow = StoreWriter(path, max_queued=5, busy_timeout_s=30)
+    blocker = sqlite3.connect(path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    other = begin(slow)
+    wait_until(lambda: not slow._queue)  # the thread has it, and waits for the blocker
+    for n in range(12):
+        slow.sample(other, sample(n * 0.25))
+    assert slow.dropped == 7
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    assert slow.close(10)
+    assert len(StoreReader(path).samples(other)) == 5
+
+
+def test_writer_after_close_takes_nothing(path: Path) -> None:
+    """A closed writer counts what it is given as dropped; closing again is harmless."""
+    writer = StoreWriter(path)
+    run_id = begin(writer)
+    assert writer.close(10)
+    writer.sample(run_id, sample(0.0))
+    assert writer.dropped == 1
+    assert writer.close(10)
+
+
+def test_failed_message_of_a_report() -> None:
+    """A report's words are kept as plain text; what it does not say stays None."""
+    report = DeliveryReport(
+        "id", "t", AckOutcome.UNKNOWN, attempts=4, error_class=ErrorClass.AMBIGUOUS, error_kind=ErrorKind.TIMEOUT
+    )
+    kept = FailedMessage.of(report, 5.0)
+    assert (kept.outcome, kept.error_class, kept.error_kind, kept.error_text) == (
+        "unknown",
+        "ambiguous",
+        "timeout",
+        None,
+    )
+    assert type(kept.outcome) is str
+
+
+def test_path_of_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """ACKSCOPE_HOME decides; without it the user's state folder of this system."""
+    monkeypatch.setenv("ACKSCOPE_HOME", str(tmp_path))
+    assert default_store_path() == tmp_path / "runs.db"
+    monkeypatch.delenv("ACKSCOPE_HOME")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert default_store_path().name == "runs.db"
+    assert "ackscope" in default_store_path().parts
+
+
+def test_store_is_the_users_own(path: Path, writer: StoreWriter) -> None:
+    """The folder that the writer makes is readable by its user alone: it tells of topics and message ids."""
+    begin(writer)
+    wait_until(path.exists)
+    assert stat.S_IMODE(path.parent.stat().st_mode) & 0o077 == 0

@@ -1,0 +1,381 @@
+"""The worker: commands in, replies out, one run at a time, and it never outlives whoever started it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import eventbus
+from eventbus.clock import SystemClock
+from eventbus.errors import ConnectFailed
+from eventbus.load.worker import MAX_LINE_BYTES, Worker, read_lines
+from eventbus.observe import RunStatus, StoreReader, StoreWriter
+
+WAIT_S = 20.0
+
+
+class Driver:
+    """A worker on this loop, and what it replied."""
+
+    def __init__(self, store: Path, connect: Any = eventbus.connect) -> None:
+        self.writer = StoreWriter(store)
+        self.reader = StoreReader(store)
+        self.replies: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
+        self.worker = Worker(connect, self.writer, self.replies.put_nowait, clock=SystemClock())
+        self.task = asyncio.create_task(self.worker.work())
+
+    def send(self, **command: Any) -> None:
+        self.worker.command(json.dumps(command).encode())
+
+    async def reply(self) -> Mapping[str, Any]:
+        return await asyncio.wait_for(self.replies.get(), WAIT_S)
+
+    async def expect(self, event: str) -> Mapping[str, Any]:
+        reply = await self.reply()
+        assert reply["event"] == event, reply
+        return reply
+
+    async def expect_error(self, said: str) -> None:
+        text = (await self.expect("error"))["text"]
+        assert said in text
+        assert "\n" not in text
+
+    async def over(self) -> None:
+        await asyncio.wait_for(self.task, WAIT_S)
+
+
+@pytest.fixture
+async def driver(tmp_path: Path) -> AsyncIterator[Driver]:
+    driver = Driver(tmp_path / "runs.db")
+    await driver.expect("ready")
+    yield driver
+    driver.worker.leave(0.5)
+    await driver.over()
+    assert driver.writer.close(10)
+
+
+async def test_run_from_start_to_end(driver: Driver) -> None:
+    """Start, started with the run's id, ended with its report; the store has the same."""
+    driver.send(cmd="start", url="memory://", topic="a.b", rate=2000, duration_s=0.5, payload_size=10)
+    started = await driver.expect("started")
+    assert started["url"] == "memory://"
+    ended = await driver.expect("ended")
+    assert (ended["run_id"], ended["status"], ended["error"]) == (started["run_id"], "finished", None)
+    assert (ended["report"]["accepted"], ended["report"]["acked"]) == (1000, 1000)
+    assert driver.writer.close(10)
+    info = driver.reader.run(started["run_id"])
+    assert info is not None
+    assert (info.status, info.report, info.topic) == (RunStatus.FINISHED, ended["report"], "a.b")
+
+
+async def test_rate_is_set_and_run_stopped(driver: Driver) -> None:
+    """An endless run takes a new rate and ends by stop; then the next one may start."""
+    for _ in range(2):
+        driver.send(cmd="start", url="memory://", rate=10)
+        started = await driver.expect("started")
+        driver.send(cmd="set", rate=5000)
+        driver.send(cmd="stop")
+        ended = await driver.expect("ended")
+        assert (ended["run_id"], ended["status"]) == (started["run_id"], "stopped")
+
+
+async def test_new_rate_is_sampled(driver: Driver) -> None:
+    """The rate in the samples is the one that was set."""
+    driver.send(cmd="start", url="memory://", rate=10)
+    run_id = (await driver.expect("started"))["run_id"]
+    driver.send(cmd="set", rate=777)
+    driver.send(cmd="stop")
+    await driver.expect("ended")
+    assert driver.writer.close(10)
+    latest = driver.reader.latest(run_id)
+    assert latest is not None
+    assert latest.target_rate == 777
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"nonsense", "not JSON"),
+        (b'["stop"]', "JSON object"),
+        (b"[" * 60_000, "not JSON"),
+        (b"{}", "unknown command None"),
+        (b'{"cmd": "pause"}', "known are start, set, stop, quit"),
+        (b'{"cmd": "stop"}', "no run is going on"),
+        (b'{"cmd": "stop", "now": 1}', "unknown setting 'now'"),
+        (b'{"cmd": "set"}', "needs a rate"),
+        (b'{"cmd": "set", "rate": 5}', "no run is going on"),
+        (b'{"cmd": "set", "rate": "a"}', "number of messages"),
+        (b'{"cmd": "start", "rate": -1}', "more than 0"),
+        (b'{"cmd": "start", "speed": 1}', "unknown setting 'speed'"),
+        (b'{"cmd": "start", "url": "ftp://me:secret@h"}', "broker URL"),
+        (b'{"cmd": "start", "url": "memory://", "replay": "/no/such/file"}', "cannot be read"),
+        (b'{"cmd": "start", "url": "memory://", "rate": NaN}', "number of messages"),
+        (b'{"cmd": ' + b" " * MAX_LINE_BYTES + b'"stop"}', "more than 65,536 bytes"),
+    ],
+)
+async def test_bad_command_gets_one_line(driver: Driver, line: bytes, said: str) -> None:
+    """A command that cannot be carried out gets one clear line without secrets, and the next one works."""
+    driver.worker.command(line)
+    text = (await driver.expect("error"))["text"]
+    assert said in text
+    assert "\n" not in text
+    assert "secret" not in text
+    driver.send(cmd="start", url="memory://", count=1)
+    await driver.expect("started")
+    await driver.expect("ended")
+
+
+async def test_bad_command_does_not_disturb_the_run(driver: Driver) -> None:
+    """While a run is going on, bad commands and a second start get an error, and the run goes on to its end."""
+    driver.send(cmd="start", url="memory://", rate=500, duration_s=0.6)
+    await driver.expect("started")
+    driver.worker.command(b"{")
+    await driver.expect_error("not JSON")
+    driver.send(cmd="start", url="memory://")
+    await driver.expect_error("going on already")
+    driver.send(cmd="set", rate=0)
+    await driver.expect_error("more than 0")
+    ended = await driver.expect("ended")
+    assert (ended["status"], ended["report"]["acked"]) == ("finished", 300)
+
+
+async def test_empty_lines_are_no_commands(driver: Driver) -> None:
+    """A blank line is passed over."""
+    driver.worker.command(b"  \r")
+    assert driver.replies.empty()
+
+
+async def test_broker_that_cannot_be_reached(tmp_path: Path) -> None:
+    """A connect that fails is one error reply; no run is recorded, and the worker goes on."""
+
+    async def connect(url: str, **settings: Any) -> eventbus.EventBus:
+        raise ConnectFailed("no broker at nats://127.0.0.1:1")
+
+    driver = Driver(tmp_path / "runs.db", connect)
+    await driver.expect("ready")
+    driver.send(cmd="start", url="nats://127.0.0.1:1")
+    await driver.expect_error("no broker at")
+    driver.send(cmd="stop")
+    await driver.expect_error("no run is going on")
+    driver.send(cmd="quit")
+    await driver.over()
+    assert driver.writer.close(10)
+    assert driver.reader.runs() == []
+
+
+async def test_stop_while_connecting(tmp_path: Path) -> None:
+    """A connect that hangs is given up by stop and by quit."""
+    connecting = asyncio.Event()
+
+    async def connect(url: str, **settings: Any) -> eventbus.EventBus:
+        connecting.set()
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+    driver = Driver(tmp_path / "runs.db", connect)
+    await driver.expect("ready")
+    for command in ("stop", "quit"):
+        connecting.clear()
+        driver.send(cmd="start", url="nats://h")
+        await asyncio.wait_for(connecting.wait(), WAIT_S)
+        driver.send(cmd=command)
+        await driver.expect_error("stopped while connecting")
+    await driver.over()
+    assert driver.writer.close(10)
+
+
+async def test_quit_drains_and_ends(driver: Driver) -> None:
+    """Quit ends the run like stop, tells its end, and then the worker is over; commands after it are refused."""
+    driver.send(cmd="start", url="memory://", rate=1000)
+    await driver.expect("started")
+    driver.send(cmd="quit")
+    driver.send(cmd="start", url="memory://")
+    await driver.expect_error("the worker is ending")
+    assert (await driver.expect("ended"))["status"] == "stopped"
+    await driver.over()
+
+
+async def test_store_that_cannot_be_written_is_told_once(tmp_path: Path) -> None:
+    """A broken store is one error reply; the run goes on and ends as if nothing were."""
+    path = tmp_path / "runs.db"
+    path.write_bytes(b"no database" * 500)
+    driver = Driver(path)
+    await driver.expect("ready")
+    driver.send(cmd="start", url="memory://", rate=1000, duration_s=0.8)
+    await driver.expect("started")
+    await driver.expect_error("move it away")
+    ended = await driver.expect("ended")
+    assert (ended["status"], ended["report"]["acked"]) == ("finished", 800)
+    driver.send(cmd="quit")
+    await driver.over()
+    assert driver.writer.close(10)
+    assert driver.replies.empty()
+
+
+async def test_lines_of_a_descriptor() -> None:
+    """Lines arrive whole however they are cut, the last one also without its end, an endless one is cut."""
+    lines: asyncio.Queue[bytes | None] = asyncio.Queue()
+    receive, send = os.pipe()
+    thread = read_lines(receive, asyncio.get_running_loop(), lines.put_nowait, lambda: lines.put_nowait(None))
+    for piece in (b"on", b"e\ntw", b"o\n\nthr"):
+        os.write(send, piece)
+    assert [await asyncio.wait_for(lines.get(), WAIT_S) for _ in range(3)] == [b"one", b"two", b""]
+    for _ in range(20):
+        await asyncio.to_thread(os.write, send, b"x" * 10_000)
+    os.write(send, b"\nlast")
+    os.close(send)
+    cut, last, end = [await asyncio.wait_for(lines.get(), WAIT_S) for _ in range(3)]
+    assert cut is not None
+    assert cut.startswith(b"thrxxx")
+    assert MAX_LINE_BYTES < len(cut) <= 2 * MAX_LINE_BYTES + 1
+    assert (last, end) == (b"last", None)
+    thread.join(WAIT_S)
+    os.close(receive)
+
+
+# ---- as a process ---------------------------------------------------------------------------------------------------
+
+
+class Process:
+    """``python -m eventbus worker``, its replies read by a thread."""
+
+    def __init__(self, store: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "eventbus", "worker", "--store", str(store)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self.replies: queue.Queue[Mapping[str, Any] | None] = queue.Queue()
+        self.said = io.BytesIO()
+        self._threads = [threading.Thread(target=self._read_replies), threading.Thread(target=self._read_errors)]
+        for thread in self._threads:
+            thread.start()
+
+    def _read_replies(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as stdout:
+            for line in stdout:
+                self.replies.put(json.loads(line))
+        self.replies.put(None)
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as stderr:
+            self.said.write(stderr.read())
+
+    def send(self, **command: Any) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(command).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def expect(self, event: str) -> Mapping[str, Any]:
+        reply = self.replies.get(timeout=WAIT_S)
+        assert reply is not None, self.said.getvalue().decode()
+        assert reply["event"] == event, reply
+        return reply
+
+    def close_input(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+    def end(self) -> int:
+        try:
+            return self.process.wait(WAIT_S)
+        finally:
+            self.process.kill()
+            self.close_input()
+            for thread in self._threads:
+                thread.join(WAIT_S)
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Process]:
+    process = Process(tmp_path / "runs.db")
+    process.expect("ready")
+    yield process
+    process.process.kill()
+    process.end()
+
+
+@pytest.mark.parametrize("how", ["input closes", "quit", "SIGINT", "SIGTERM"])
+def test_process_ends(tmp_path: Path, process: Process, how: str) -> None:
+    """Input closing, quit and signals all end a run in the middle: drained, reported, written, exit 0, and silent."""
+    process.send(cmd="start", url="memory://", rate=2000)
+    run_id = process.expect("started")["run_id"]
+    reader = StoreReader(tmp_path / "runs.db")
+    deadline = time.monotonic() + WAIT_S
+    while (latest := reader.latest(run_id)) is None or not latest.snapshot.acked:
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.02)
+    if how == "input closes":
+        process.close_input()
+    elif how == "quit":
+        process.send(cmd="quit")
+    else:
+        process.process.send_signal(getattr(signal, how))
+    ended = process.expect("ended")
+    assert process.end() == 0
+    assert process.said.getvalue() == b""
+    info = reader.run(run_id)
+    assert info is not None
+    assert (info.status, info.report) == (RunStatus.STOPPED, ended["report"])
+    assert ended["report"]["accepted"] == ended["report"]["acked"] > 0
+
+
+def test_killed_process_leaves_an_interrupted_run(tmp_path: Path, process: Process) -> None:
+    """SIGKILL leaves no end; the reader concludes that the run was interrupted, and its samples are there."""
+    process.send(cmd="start", url="memory://", rate=1000)
+    run_id = process.expect("started")["run_id"]
+    reader = StoreReader(tmp_path / "runs.db")
+    deadline = time.monotonic() + WAIT_S
+    while reader.latest(run_id) is None:
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.02)
+    before = reader.run(run_id)
+    assert before is not None
+    assert (before.status, before.pid) == (RunStatus.RUNNING, process.process.pid)
+    process.process.kill()
+    process.end()
+    after = reader.run(run_id)
+    assert after is not None
+    assert after.status is RunStatus.INTERRUPTED
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("how", ["input closes", "SIGTERM"])
+def test_process_takes_its_broker_along(tmp_path: Path, process: Process, how: str) -> None:
+    """A run on an embedded broker: when the worker ends, the broker's port is closed and its process gone."""
+    process.send(cmd="start", url="embedded+nats://", rate=500)
+    started = process.expect("started")
+    port = int(started["url"].rpartition(":")[2])
+    assert _listens(port)
+    if how == "input closes":
+        process.close_input()
+    else:
+        process.process.send_signal(signal.SIGTERM)
+    report = process.expect("ended")["report"]
+    assert report["accepted"] == report["acked"]
+    assert process.end() == 0
+    assert not _listens(port)
+
+
+def _listens(port: int) -> bool:
+    import socket
+
+    with socket.socket() as tried:
+        tried.settimeout(1)
+        return tried.connect_ex(("127.0.0.1", port)) == 0

@@ -16,7 +16,7 @@ from eventbus.event import BusEvent, EventKind
 from eventbus.message import Message
 from eventbus.observe.callbacks import CallbackRunner
 from eventbus.observe.counters import BusCounters
-from eventbus.ports import Clock, Publisher
+from eventbus.ports import Clock, Observer, Publisher
 from eventbus.receipt import Receipt, SettledReceipt
 from eventbus.report import AckOutcome, CloseReport, DeliveryReport
 from eventbus.routing import Routing
@@ -46,6 +46,7 @@ class EventBus:
         routing: Routing,
         counters: BusCounters,
         callbacks: CallbackRunner | None,
+        observer: Observer,
         strategy: AckStrategy,
         clock: Clock,
         stall_timeout_s: float | None,
@@ -58,6 +59,7 @@ class EventBus:
         self._routing = routing
         self._counters = counters
         self._callbacks = callbacks
+        self._observer = observer
         self._strategy = strategy
         self._clock = clock
         self._stall_timeout_s = stall_timeout_s
@@ -85,9 +87,11 @@ class EventBus:
 
         Raises InvalidMessage, StallTimeout, BusClosed: then nothing was accepted.
         """
+        if self._closing is not None:
+            raise BusClosed("the bus is closed; nothing was accepted")
         message = Message(topic, payload, key, headers, message_id)
-        route = self._routing.find(topic)
         self._publisher.check(message)
+        route = self._routing.find(topic)
         timeout_ns = route.timeout_ns if ack_timeout_s is None else _checked_ns(ack_timeout_s)
         if self._callbacks is not None and self._callbacks.full:
             await self._wait(self._callbacks.wait_for_room, "delivery callbacks to catch up")
@@ -120,9 +124,11 @@ class EventBus:
         """
         if self._strategy is AckStrategy.WAIT_EACH:
             raise ConfigError("publish_nowait cannot wait for each ack: use publish, or another AckStrategy")
+        if self._closing is not None:
+            raise BusClosed("the bus is closed; nothing was accepted")
         message = Message(topic, payload, key, headers, message_id)
-        route = self._routing.find(topic)
         self._publisher.check(message)
+        route = self._routing.find(topic)
         timeout_ns = route.timeout_ns if ack_timeout_s is None else _checked_ns(ack_timeout_s)
         if self._callbacks is not None and self._callbacks.full:
             raise WindowFull("delivery callbacks are behind by a whole window; nothing was accepted")
@@ -172,9 +178,9 @@ class EventBus:
     def _send_unacknowledged(self, message: Message) -> Receipt:
         """Counted as ``unacknowledged`` once handed over; else as accepted and rejected: certainly not sent."""
         if self._closing is not None:
-            raise BusClosed("the bus is closed; nothing was accepted")
-        message_id = message.message_id or ""
-        if self._publisher.send_unacknowledged(message):
+            raise BusClosed("the bus was closed meanwhile; nothing was accepted")
+        sent = self._publisher.send_unacknowledged(message)
+        if sent:
             self._counters.unacknowledged += 1
             text = "sent in a way that has no acknowledgement"
             kind, error_class, outcome = ErrorKind.UNACKNOWLEDGED, ErrorClass.AMBIGUOUS, AckOutcome.UNKNOWN
@@ -184,17 +190,18 @@ class EventBus:
             self._counters.error_seen(ErrorKind.DISCONNECTED)
             text = "there is no connection, and a send without acks is not repeated"
             kind, error_class, outcome = ErrorKind.DISCONNECTED, ErrorClass.TRANSIENT, AckOutcome.REJECTED
-        return SettledReceipt(
-            DeliveryReport(
-                message_id=message_id,
-                topic=message.topic,
-                outcome=outcome,
-                attempts=int(outcome is AckOutcome.UNKNOWN),
-                error_class=error_class,
-                error_kind=kind,
-                error_text=text,
-            )
+        report = DeliveryReport(
+            message_id=message.message_id or "",
+            topic=message.topic,
+            outcome=outcome,
+            attempts=int(sent),
+            error_class=error_class,
+            error_kind=kind,
+            error_text=text,
         )
+        if not sent:
+            self._observer.settled([report])
+        return SettledReceipt(report)
 
     async def _wait(self, what: Callable[[], Awaitable[None]], name: str) -> None:
         try:
@@ -291,7 +298,7 @@ class EventBus:
             rejected=counters.rejected,
             unknown=counters.unknown,
             unacknowledged=counters.unacknowledged,
-            left_unknown=left_unknown,
+            left_unknown=min(left_unknown, counters.unknown),  # an ack may have come while the connection was closed
             left_unsent=left_unsent,
             duration_s=time.monotonic() - began,
             timed_out=timed_out,

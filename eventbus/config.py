@@ -38,8 +38,8 @@ class WindowConfig:
             raise ConfigError(f"max_pending is {self.max_pending}; use 1 or more")
         if not self.max_pending_bytes >= 1:
             raise ConfigError(f"max_pending_bytes is {self.max_pending_bytes}; use 1 or more")
-        if self.stall_timeout_s is not None and not self.stall_timeout_s > 0:
-            raise ConfigError(f"stall_timeout_s is {self.stall_timeout_s}; use more than 0 seconds, or None")
+        if self.stall_timeout_s is not None and not 0 < self.stall_timeout_s < 1e6:
+            raise ConfigError(f"stall_timeout_s is {self.stall_timeout_s}; use 0 to 1e6 seconds, or None for ever")
 
 
 @dataclass(frozen=True, slots=True)

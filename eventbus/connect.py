@@ -115,6 +115,7 @@ async def _open(
         observers = [callbacks, *observers]
     if strategy is AckStrategy.IGNORE:
         _log.warning("acks are ignored: sends are counted as unacknowledged, and lost messages are not noticed")
+    fanout = Fanout(observers, counters)
     server: EmbeddedNats | None = None
     publisher: Publisher
     bus_id = secrets.token_hex(6)
@@ -137,7 +138,7 @@ async def _open(
             window=window,
             retry=retry,
             tally=counters,
-            observer=Fanout(observers, counters),
+            observer=fanout,
             clock=clock,
             random=random.Random(),
             id_prefix=f"{bus_id}-",
@@ -160,6 +161,7 @@ async def _open(
         routing=routing,
         counters=counters,
         callbacks=callbacks,
+        observer=fanout,
         strategy=strategy,
         clock=clock,
         stall_timeout_s=window.stall_timeout_s,

@@ -36,6 +36,7 @@ class Position:
 class DeliveryReport:
     """The end of one message. Never changes; a late ack makes a second report with ``late=True``.
 
+    message_id: empty where none was sent with it (sends without acks).
     duplicate: the broker had this message id already (an earlier attempt, or an earlier publish, was stored).
     late: the ack came after the message had been settled as UNKNOWN.
     attempts: how many times it was sent; 0 if never.

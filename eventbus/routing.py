@@ -10,16 +10,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from eventbus.ack.handler import AckHandler
 from eventbus.ack.retry import RetryPolicy
 from eventbus.config import AckStrategy
-from eventbus.errors import ConfigError, ErrorClass, TopicError
+from eventbus.errors import ConfigError, ErrorClass, InvalidMessage, TopicError
 from eventbus.event import BusEvent, EventKind
 from eventbus.ports import Clock, Failure, Publisher, Route
 from eventbus.topic import TopicConfig, subject_matches
 
 _CACHED_NAMES = 10_000
+_AT_ONCE = 4
+"""Preparations that may ask the broker at the same time: many new subjects usually belong to a few streams."""
+
+
+class _Preparation(NamedTuple):
+    """One name whose route is being found: its config, the route until then, and the task that asks."""
+
+    config: TopicConfig | None
+    provisional: Route
+    task: asyncio.Task[None]
 
 
 class Routing:
@@ -47,7 +58,8 @@ class Routing:
         self._by_name: dict[str, Route] = {}
         self._known: list[Route] = []
         handler.reroute = self.reroute
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._preparing: dict[str, _Preparation] = {}
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     def reroute(self, name: str, route: Route) -> Route:
         """Another route for ``name``, because nobody took a message by this one, or it was not ready and may be now.
@@ -59,7 +71,7 @@ class Routing:
             return current
         if route in self._known:
             self._known.remove(route)
-        self._by_name = {n: r for n, r in self._by_name.items() if r is not route}
+        self._by_name.pop(name, None)  # other names that have this route come here by themselves
         return self.find(name)
 
     async def prepare_configured(self) -> None:
@@ -75,45 +87,63 @@ class Routing:
     async def settled(self, name: str) -> Route:
         """The route of a topic once its preparation has ended; still not ready where that failed."""
         route = self.find(name)
-        task = self._tasks.get(name)
-        if not route.ready and task is not None:
-            await asyncio.wait([task])
+        preparation = self._preparing.get(name)
+        if not route.ready and preparation is not None:
+            await asyncio.wait([preparation.task])
             route = self._by_name.get(name, route)
         return route
 
     def _find_slowly(self, name: str) -> Route:
         config = next((topic for topic in self._topics if topic.matches(name)), None)
-        for route in self._known:
-            # A configured topic takes only its own route; others take any whose stream has their subject.
-            if (route.topic is config) if config is not None else _covers(route, name):
-                return self._cache(name, route)
-        topic = config or TopicConfig(name)
+        known = self._known_for(name, config)
+        if known is not None:
+            return self._cache(name, known)
+        try:
+            topic = config or TopicConfig(name)
+        except ConfigError as error:
+            raise InvalidMessage(str(error)) from error
+        if topic.is_pattern and config is None:
+            raise InvalidMessage(f"topic {name!r} has a wildcard; publish to one topic, without '*' and '>'")
         provisional = self._complete(Route(topic, None, True, topic.duplicate_window_s, ready=False))
         self._cache(name, provisional)
-        self._tasks[name] = asyncio.create_task(self._prepare(name, config, provisional), name=f"prepare {name}")
+        task = asyncio.create_task(self._prepare(name, config, provisional), name=f"prepare {name}")
+        self._preparing[name] = _Preparation(config, provisional, task)
         return provisional
+
+    def _known_for(self, name: str, config: TopicConfig | None) -> Route | None:
+        return next((route for route in self._known if _serves(route, name, config)), None)
 
     async def _prepare(self, name: str, config: TopicConfig | None, provisional: Route) -> None:
         pauses = RetryPolicy()
         attempt = 0
-        try:
-            while True:
-                attempt += 1
-                try:
+        while True:
+            attempt += 1
+            try:
+                async with self._turns:
                     route = self._learn(name, await self._publisher.prepare(name, config))
-                except TopicError as error:
-                    if error.error_class is ErrorClass.FATAL:
-                        self._by_name.pop(name, None)  # the next publish asks again
-                        failure = Failure(ErrorClass.FATAL, error.kind, str(error))
-                        self._handler.route_prepared(provisional, failure)
-                        self._tell(EventKind.TOPIC_FAILED, str(error))
-                        return
-                    await asyncio.sleep(pauses.delay_bound_s(attempt))
-                else:
-                    self._handler.route_prepared(provisional, route)
+            except TopicError as error:
+                if error.error_class is ErrorClass.FATAL:
+                    self._by_name.pop(name, None)  # the next publish asks again
+                    self._preparing.pop(name, None)
+                    failure = Failure(ErrorClass.FATAL, error.kind, str(error))
+                    self._handler.routes_prepared({provisional: failure})
+                    self._handler.happened(BusEvent(self._clock.wall_s(), EventKind.TOPIC_FAILED, str(error)))
                     return
-        finally:
-            self._tasks.pop(name, None)
+                await asyncio.sleep(pauses.delay_bound_s(attempt))
+            else:
+                self._serve(route)
+                return
+
+    def _serve(self, route: Route) -> None:
+        """Every name whose preparation is going on and that this route serves has what it waits for."""
+        served: dict[Route, Route | Failure] = {}
+        for name, preparation in list(self._preparing.items()):
+            if _serves(route, name, preparation.config):
+                del self._preparing[name]
+                served[preparation.provisional] = self._cache(name, route)
+                if preparation.task is not asyncio.current_task():
+                    preparation.task.cancel()
+        self._handler.routes_prepared(served)
 
     def _learn(self, name: str, route: Route) -> Route:
         route = self._complete(route)
@@ -133,17 +163,17 @@ class Routing:
         self._by_name[name] = route
         return route
 
-    def _tell(self, kind: EventKind, text: str) -> None:
-        self._handler.happened(BusEvent(self._clock.wall_s(), kind, text))
-
     async def close(self) -> None:
         """Stop preparing."""
-        tasks = list(self._tasks.values())
+        tasks = [preparation.task for preparation in self._preparing.values()]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
 
 
-def _covers(route: Route, name: str) -> bool:
+def _serves(route: Route, name: str, config: TopicConfig | None) -> bool:
+    """A configured topic takes only its own route; others take any whose stream has their subject."""
+    if config is not None:
+        return route.topic is config
     return any(subject_matches(pattern, name) for pattern in route.covers)

@@ -45,7 +45,7 @@ class TopicConfig:
         _check_pattern(self.name)
         if self.stream is not None and (not self.stream or any(c in self.stream for c in " .*>/\\\t\r\n\0")):
             raise ConfigError(f"stream name {self.stream!r}: use letters, digits, '-' and '_', no dots or spaces")
-        if not self.duplicate_window_s > 0:
+        if not 0 < self.duplicate_window_s < 1e9:
             raise ConfigError(
                 f"duplicate_window_s of topic {self.name!r} is {self.duplicate_window_s}; use more than 0"
             )
@@ -77,6 +77,8 @@ def subject_matches(pattern: str, subject: str) -> bool:
     for position, token in enumerate(wanted):
         if token == ">":
             return len(given) > position
+        if position < len(given) and given[position] == ">":
+            return False  # a wider pattern than this one
         if position >= len(given) or token not in ("*", given[position]):
             return False
     return len(wanted) == len(given)

@@ -24,7 +24,7 @@ class BrokerUrl:
         """Read a URL. Raises ConfigError that says what is allowed, and never repeats a password."""
         scheme, separator, rest = text.partition("://") if isinstance(text, str) else ("", "", "")
         if not separator or scheme not in SCHEMES:
-            given = repr(text if "@" not in str(text) else f"{scheme}://…")
+            given = repr(text) if "@" not in str(text) else "(not shown, because of its '@')"
             raise ConfigError(
                 f"broker URL {given}: use nats://HOST:PORT, tls://, ws:// or wss:// (several servers by comma), "
                 "embedded+nats:// or memory://"
@@ -34,7 +34,13 @@ class BrokerUrl:
                 raise ConfigError(f"broker URL {scheme}://…: nothing may follow {scheme}://")
             return cls(scheme, (), f"{scheme}://")
         servers, shown = [], []
-        for part in rest.split(","):
+        parts = rest.split(",")
+        if len(parts) > 1 and any("@" in part and "://" not in part for part in parts[1:]):
+            raise ConfigError(
+                "broker URL: where one of several servers has credentials, give each its scheme, as in "
+                "nats://USER:PASSWORD@HOST:PORT,nats://USER:PASSWORD@HOST:PORT; write ',' in a password as %2C"
+            )
+        for part in parts:
             server = part if "://" in part else f"{scheme}://{part}"
             shown.append(_shown(server))
             servers.append(server)
@@ -48,6 +54,8 @@ def _shown(server: str) -> str:
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port, parts = None, None, None
+    if parts is not None and (parts.netloc.count("@") > 1 or "@" in parts.path + parts.query + parts.fragment):
+        raise ConfigError("broker URL: write '/', '@', '?' and '#' in a user or password as %2F, %40, %3F and %23")
     if parts is None or parts.scheme not in _NATS or not host or any(c.isspace() for c in host):
         after = server.rpartition("@")[2]
         raise ConfigError(f"broker URL: {after!r} is not a server; use nats://HOST:PORT, as in nats://127.0.0.1:4222")

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from eventbus.ack.pending import PendingAck
 from eventbus.ack.retry import Attempt, RetryAt, RetryPolicy
@@ -111,30 +111,30 @@ class AckHandler:
         self._room.join(place)
         if self._stall_timeout_ns is not None:
             self._arm(place.joined_ns + self._stall_timeout_ns)
+        arrived = False
         try:
             await place.future
-        except asyncio.CancelledError:
-            self._room.leave(place, self._now_ns())
+            arrived = True
+        finally:  # refused, cancelled, or given up by a loop that is torn down
             if place.granted:
                 self._window.unreserve(size)
-            elif place.future.done() and not place.future.cancelled():
-                place.future.exception()  # refused in the same turn; the cancellation is what the caller hears of
-            self._grant()
-            raise
-        self._window.unreserve(size)
+            if not arrived:
+                self._room.leave(place, self._now_ns())
+                if place.future.done() and not place.future.cancelled():
+                    place.future.exception()  # of two reasons in one turn, the caller hears of the cancellation only
+                self._grant()
         if self._closing:
             raise BusClosed("the bus was closed while this publish waited for room; nothing was accepted")
         if not route.ready:  # its preparation may have ended meanwhile
             route = self.reroute(message.topic, route)
         return self._accept(message, route, size, timeout_ns, place.joined_ns)
 
-    def _accept(
-        self, message: Message, route: Route, size: int, timeout_ns: int, since_ns: int | None = None
-    ) -> PendingAck:
+    def _accept(self, message: Message, route: Route, size: int, timeout_ns: int, since_ns: int = 0) -> PendingAck:
         now_ns = self._now_ns()
+        waited_ns = now_ns - since_ns if since_ns else 0
         self._last_token = token = self._last_token + 1
         pending = PendingAck(
-            token, message, route, size, timeout_ns, since_ns or now_ns, self._id_prefix, self._make_future
+            token, message, route, size, timeout_ns, now_ns, waited_ns, self._id_prefix, self._make_future
         )
         self._window.admit(pending)
         self._tally.accepted += 1
@@ -158,8 +158,12 @@ class AckHandler:
         self._arm(until_ns)
 
     def _dispatch(self, pending: PendingAck, now_ns: int) -> None:
-        """Send it if that is possible now, else hold it (again)."""
-        if self._connected and pending.route.ready:
+        """Its time has come, or its connection or route: end it if that is too late, send it, or hold it (again)."""
+        if not pending.route.ready:  # its preparation may have ended while the message waited for its next attempt
+            pending.route = self.reroute(pending.message.topic, pending.route)
+        if now_ns >= self._retry.last_send_ns(self._attempt(pending)):
+            self._expired(pending, now_ns)
+        elif self._connected and pending.route.ready:
             if pending.attempts:
                 self._tally.retries += 1
             self._send(pending, now_ns)
@@ -201,21 +205,23 @@ class AckHandler:
         _log.info("%s: %s", event.kind, event.text)
         self._observer.happened(event)
 
-    def route_prepared(self, provisional: Route, outcome: Route | Failure) -> None:
-        """Messages held for ``provisional`` go out by the route that was made, or fail because none could be."""
+    def routes_prepared(self, outcomes: Mapping[Route, Route | Failure]) -> None:
+        """Messages that wait for a provisional route (a key) go out by the one made, or fail for want of it."""
         now_ns = self._now_ns()
-        waiting = [pending for pending in self._held.values() if pending.route is provisional]
-        if isinstance(outcome, Failure):
-            self._failed(outcome, waiting, now_ns)
-        else:
-            for pending in waiting:
-                pending.route = outcome
-            self._release_held(now_ns)
+        for pending in [pending for pending in self._window if pending.route in outcomes]:
+            outcome = outcomes[pending.route]
+            if isinstance(outcome, Failure):
+                self._failed(outcome, [pending], now_ns)
+                continue
+            pending.route = outcome
+            if self._held.pop(pending.token, None) is not None:
+                self._schedule.drop(pending)
+                self._dispatch(pending, now_ns)
         self._end_batch()
 
     def _concerned(self, failure: Failure) -> list[PendingAck]:
         if failure.tokens is not None:
-            found = self._window.find(failure.tokens)
+            found = self._window.find(tuple(dict.fromkeys(failure.tokens)))
             return [p for p in found if p is not None and p.state is AckState.IN_FLIGHT]
         topic = failure.topic
         return [
@@ -354,21 +360,24 @@ class AckHandler:
             self._tally.ack_timeouts += len(overdue)
             self._failed(Failure(ErrorClass.AMBIGUOUS, ErrorKind.TIMEOUT, "no ack in time"), overdue, now_ns)
         for pending in self._schedule.due(now_ns):
-            if pending.token in self._held:
-                self._failed(self._expiry(pending), [pending], now_ns)
-            else:
-                self._dispatch(pending, now_ns)
-        self._refuse_stalled(now_ns)
+            self._held.pop(pending.token, None)
+            self._dispatch(pending, now_ns)
         self._end_batch()
+        self._refuse_stalled(now_ns)
         for at_ns in (self._window.next_deadline_ns(), self._schedule.next_ns(), self._next_stall_ns()):
             if at_ns is not None:
                 self._arm(at_ns)
 
-    def _expiry(self, pending: PendingAck) -> Failure:
-        """Why a held message ends: FATAL only in the sense that its time is over."""
-        if pending.route.ready:
-            return Failure(ErrorClass.FATAL, ErrorKind.DISCONNECTED, "no connection until the message's lifetime ended")
-        return Failure(ErrorClass.FATAL, ErrorKind.EXPIRED, "its topic was not ready in the message's lifetime")
+    def _expired(self, pending: PendingAck, now_ns: int) -> None:
+        """No attempt may begin any more: what the earlier ones came to is the outcome."""
+        if pending.failure is None:
+            if pending.route.ready:
+                kind, text = ErrorKind.DISCONNECTED, "no connection until the message's lifetime ended"
+            else:
+                kind, text = ErrorKind.EXPIRED, "its topic was not ready in the message's lifetime"
+            pending.failure = Failure(ErrorClass.FATAL, kind, text)
+            self._tally.error_seen(kind)
+        self._settle([pending], AckEvent.GIVE_UP if pending.doubt else AckEvent.REJECT, now_ns)
 
     def _attempt(self, pending: PendingAck) -> Attempt:
         return Attempt(

@@ -55,6 +55,7 @@ class PendingAck:
         "state",
         "timeout_ns",
         "token",
+        "waited_ns",
         "was_late",
     )
 
@@ -72,6 +73,7 @@ class PendingAck:
         size: int,
         timeout_ns: int,
         accepted_ns: int,
+        waited_ns: int,
         id_prefix: str,
         make_future: Callable[[], Future[None]],
     ) -> None:
@@ -81,6 +83,7 @@ class PendingAck:
         self.size = size
         self.timeout_ns = timeout_ns
         self.accepted_ns = accepted_ns
+        self.waited_ns = waited_ns  # for room, before it was accepted
         self._id_prefix = id_prefix
         self._make_future = make_future
         self.state = AckState.QUEUED
@@ -165,7 +168,7 @@ class PendingAck:
             error_class=None if failure is None else failure.error_class,
             error_kind=None if failure is None else failure.kind,
             error_text=None if failure is None else failure.text,
-            queued_s=None if not self.attempts else (self.first_sent_ns - self.accepted_ns) / 1e9,
+            queued_s=None if not self.attempts else (self.first_sent_ns - self.accepted_ns + self.waited_ns) / 1e9,
             ack_latency_s=None if ack is None else (self.settled_ns - self.sent_ns) / 1e9,
         )
 

@@ -64,9 +64,10 @@ class RetryPolicy:
     def __post_init__(self) -> None:
         if not self.max_attempts >= 1:
             raise ConfigError(f"max_attempts is {self.max_attempts}; use 1 (no retry) or more")
-        if not 0 <= self.base_delay_s <= self.max_delay_s:
+        if not 0 <= self.base_delay_s <= self.max_delay_s <= 86_400:
             raise ConfigError(
-                f"base_delay_s is {self.base_delay_s} and max_delay_s {self.max_delay_s}; use 0 <= base <= max"
+                f"base_delay_s is {self.base_delay_s} and max_delay_s {self.max_delay_s}; "
+                "use 0 <= base <= max <= 86,400 seconds"
             )
 
     def delay_bound_s(self, attempts: int) -> float:

@@ -34,6 +34,7 @@ class CallbackRunner:
         self._tally = tally
         self._queue: deque[DeliveryReport] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._closing = False
         self._room = asyncio.Event()
         self._room.set()
         self.every_outcome = on_delivery is not None
@@ -41,7 +42,7 @@ class CallbackRunner:
     @property
     def full(self) -> bool:
         """True while ``limit`` reports wait and the asking task is not the one that works them off."""
-        return len(self._queue) >= self._limit and asyncio.current_task() is not self._task
+        return len(self._queue) >= self._limit and not self._closing and asyncio.current_task() is not self._task
 
     async def wait_for_room(self) -> None:
         """Wait until the queue is shorter than its limit."""
@@ -78,12 +79,22 @@ class CallbackRunner:
             result = callback(report)
             if inspect.isawaitable(result):
                 await result
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # it is us who are cancelled
+            self._raised(callback, report)  # something that the callback awaited was
         except Exception:  # the edge to foreign code: one bad callback must not silence the others
-            self._tally.callback_errors += 1
-            _log.exception("callback %r raised for %s", callback, report.message_id)
+            self._raised(callback, report)
+
+    def _raised(self, callback: Callback, report: DeliveryReport) -> None:
+        self._tally.callback_errors += 1
+        _log.exception("callback %r raised for %s", callback, report.message_id)
 
     async def close(self, timeout_s: float) -> None:
         """Wait up to ``timeout_s`` for the queue to be worked off, then stop calling; says in the log what was left."""
+        self._closing = True
+        self._room.set()
         task = self._task
         if task is None or task.done() or asyncio.current_task() is task:
             return

@@ -91,7 +91,7 @@ def read_reply(token: int, headers: bytes, body: bytes) -> Reply:
                 raise ValueError
             return AckBatch(stream, (token,), (sequence,), (token,) if answer.get("duplicate") is True else ())
         code, description = int(error.get("err_code", 0)), str(error.get("description", ""))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return failure(UNREADABLE, f"an answer that is not an ack: {body[:80]!r}", token)
     return failure(row_of(code, description), f"{description} ({code})", token)
 

@@ -16,6 +16,7 @@ from eventbus.ports import AckBatch, Reply
 from eventbus.publishers.nats.replies import read_reply
 
 _CONTROL = re.compile(rb"(MSG|HMSG)[ \t]+([^ \t\r\n]+)[ \t]+[^\r\n]*?(\d+)\r\n", re.IGNORECASE)
+_MAX_SIZE_DIGITS = 9
 _HEADER_SIZE = re.compile(rb"(\d+)[ \t]+\d+\r\n\Z")
 
 
@@ -103,7 +104,7 @@ class FrameReader:
             return -1
         line_end += 1
         control = _CONTROL.match(buffer, position, line_end)
-        if control is None:
+        if control is None or len(control[3]) > _MAX_SIZE_DIGITS:  # an absurd size is for nats-py to refuse
             line = buffer[position:line_end]
             if line[:4].upper() == b"-ERR":
                 errors.append(line[4:].strip().strip(b"'").decode(errors="replace"))

@@ -1,0 +1,587 @@
+"""The ledger under every order of events that hypothesis can think of, in virtual time and with a scripted publisher."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from eventbus.ack.handler import AckHandler
+from eventbus.ack.pending import PendingAck
+from eventbus.ack.retry import RetryPolicy
+from eventbus.ack.state import AckState
+from eventbus.config import WindowConfig
+from eventbus.errors import BusClosed, ErrorClass, ErrorKind, InvalidMessage, StallTimeout
+from eventbus.message import Message
+from eventbus.observe.counters import BusCounters
+from eventbus.ports import AckBatch, Failure, Outgoing, Reply, Route
+from eventbus.report import AckOutcome, DeliveryReport
+from eventbus.snapshot import ConnectionState
+from tests.fakes import MS, SECOND, FakeClock, Recorder, ScriptedPublisher, VirtualLoop, route
+
+GRAIN_NS = 3 * MS  # timers fire up to 2 ms late, see ack/handler.py
+STEP_NS = 40 * MS  # how long time passes here between two turns of the loop
+LATE_NS = STEP_NS + GRAIN_NS
+FAILURES = [
+    (ErrorClass.TRANSIENT, ErrorKind.OVERLOADED, 0.0),
+    (ErrorClass.TRANSIENT, ErrorKind.STREAM_FULL, 1.0),
+    (ErrorClass.TRANSIENT, ErrorKind.NO_RESPONDERS, 0.25),
+    (ErrorClass.AMBIGUOUS, ErrorKind.PROTOCOL, 0.0),
+    (ErrorClass.FATAL, ErrorKind.INVALID, 0.0),
+]
+TIMEOUTS_S = (0.2, 1.0)
+
+
+@dataclass
+class Known:
+    """What the test itself knows of a message."""
+
+    pending: PendingAck
+    accepted_ns: int
+    sends: list[int] = field(default_factory=list)
+    doubt: bool = False
+    acked: bool = False
+    reports: list[DeliveryReport] = field(default_factory=list)
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Accepts, answers, breaks, waits, cancels and closes; compares the ledger with what must be true."""
+
+    @initialize(
+        max_pending=st.integers(1, 5),
+        max_bytes=st.integers(8, 40),
+        max_attempts=st.integers(1, 4),
+        base_s=st.sampled_from([0.0, 0.1, 0.5]),
+        stall_s=st.sampled_from([None, 0.7]),
+        window_s=st.sampled_from([0.5, 2.0, 120.0]),
+        seed=st.integers(0, 1000),
+        connected=st.booleans(),
+    )
+    def begin(
+        self,
+        max_pending: int,
+        max_bytes: int,
+        max_attempts: int,
+        base_s: float,
+        stall_s: float | None,
+        window_s: float,
+        seed: int,
+        connected: bool,
+    ) -> None:
+        self.clock = FakeClock()
+        self.loop = VirtualLoop(self.clock)
+        self.publisher = ScriptedPublisher()
+        self.publisher.on_send = self.saw_send
+        self.policy = RetryPolicy(max_attempts=max_attempts, base_delay_s=base_s, max_delay_s=1.0)
+        self.config = WindowConfig(max_pending, max_bytes, stall_s)
+        self.counters = BusCounters()
+        self.observer = Recorder()
+        self.handler: AckHandler = self.within(self.build(seed))
+        self.handler.reroute = self.reroute
+        self.window = self.handler._window
+        self.duplicate_window_s = window_s
+        self.routes = {
+            "dedup": route("dedup", window_s=window_s),
+            "plain": route("plain", deduplicates=False, window_s=0.0),
+            "twice": route("twice", deduplicates=False, window_s=0.0, allow_duplicates=True),
+            "new": self.provisional(),
+        }
+        self.unprepared = [self.routes["new"]]
+        self.known: dict[int, Known] = {}
+        self.read = 0  # reports of the observer that were looked at
+        self.serial = 0
+        self.waiting: list[tuple[int, asyncio.Task[Exception | None]]] = []  # in the order in which they began to wait
+        self.accepted_waiters: list[tuple[int, int]] = []  # (order of waiting, token)
+        self.granted_serials: set[int] = set()
+        self.awaiting: list[tuple[int, asyncio.Task[DeliveryReport]]] = []
+        self.drains: list[tuple[int, asyncio.Task[None]]] = []
+        self.refusal: tuple[ErrorClass, ErrorKind, float] | None = None
+        self.closed = False
+        self.wrong: list[str] = []
+        if connected:
+            self.connect()
+
+    async def build(self, seed: int) -> AckHandler:
+        return AckHandler(
+            self.publisher,
+            window=self.config,
+            retry=self.policy,
+            tally=self.counters,
+            observer=self.observer,
+            clock=self.clock,
+            random=random.Random(seed),
+            id_prefix="bus-",
+        )
+
+    def within(self, coroutine: Any) -> Any:
+        task = self.loop.create_task(coroutine)
+        self.loop.turns(1)
+        return task.result()
+
+    def provisional(self) -> Route:
+        return route("new", window_s=self.duplicate_window_s, ready=False)
+
+    def reroute(self, name: str, old: Route) -> Route:
+        return old
+
+    # ---- what the publisher sees -------------------------------------------------------------------------------
+
+    def saw_send(self, outgoing: Outgoing) -> None:
+        assert isinstance(outgoing, PendingAck)
+        known = self.known.setdefault(outgoing.token, Known(outgoing, self.clock.now_ns))
+        now_ns = self.clock.now_ns
+        self.learn_doubt(known)
+        what = f"token {outgoing.token}, attempt {len(known.sends) + 1}"
+        if outgoing.state is not AckState.IN_FLIGHT or known.acked or known.reports:
+            self.wrong.append(f"{what} sent in state {outgoing.state.name}")
+        if not outgoing.route.ready or self.handler.connection is not ConnectionState.CONNECTED:
+            self.wrong.append(f"{what} sent without a connection or a route")
+        if known.doubt and not outgoing.route.topic.allow_duplicates:
+            if not outgoing.route.deduplicates:
+                self.wrong.append(f"{what} is in doubt and was sent again to a broker that does not deduplicate")
+            elif now_ns > known.sends[0] + outgoing.route.duplicate_window_s * 1e9 - outgoing.timeout_ns + LATE_NS:
+                self.wrong.append(f"{what} is in doubt and was sent again too late for the duplicate window")
+        known.sends.append(now_ns)
+        if len(known.sends) > self.policy.max_attempts:
+            self.wrong.append(f"{what}: more attempts than allowed")
+        if self.refusal is not None:
+            (error_class, kind, delay_s), self.refusal = self.refusal, None
+            known.doubt = known.doubt or error_class is ErrorClass.AMBIGUOUS
+            self.handler.replied(
+                [Failure(error_class, kind, "refused at once", (outgoing.token,), min_delay_s=delay_s)]
+            )
+
+    # ---- rules: in ---------------------------------------------------------------------------------------------
+
+    def message(self, topic: str, size: int) -> Message:
+        self.serial += 1
+        return Message(topic, b"x" * size, message_id=f"m{self.serial}")
+
+    def note(self, pending: PendingAck) -> None:
+        self.known.setdefault(pending.token, Known(pending, self.clock.now_ns))
+
+    TOPICS = st.sampled_from(["dedup", "dedup", "plain", "twice", "new"])
+    SIZES = st.sampled_from([0, 1, 3, 8, 20])
+    TIMEOUTS = st.sampled_from(TIMEOUTS_S)
+
+    @rule(topic=TOPICS, size=SIZES, timeout_s=TIMEOUTS)
+    def accept_nowait(self, topic: str, size: int, timeout_s: float) -> None:
+        others_wait = self.handler.waiting_publishers > 0
+        room = self.window.has_room(size)
+        try:
+            pending = self.handler.try_accept(self.message(topic, size), self.routes[topic], int(timeout_s * 1e9))
+        except BusClosed:
+            assert self.closed
+            return
+        except InvalidMessage:
+            assert size > self.config.max_pending_bytes
+            return
+        assert not self.closed
+        assert (pending is not None) == (room and not others_wait), "room is given exactly where nobody else waits"
+        if pending is not None:
+            self.note(pending)
+
+    @precondition(lambda self: not self.closed)
+    @rule(topic=TOPICS, size=SIZES, timeout_s=TIMEOUTS, turns=st.integers(0, 2))
+    def accept_waiting(self, topic: str, size: int, timeout_s: float, turns: int) -> None:
+        if size > self.config.max_pending_bytes:
+            return
+        message, timeout_ns = self.message(topic, size), int(timeout_s * 1e9)
+        if self.handler.waiting_publishers == 0 and self.window.has_room(size):
+            return  # nobody waits where there is room: accept_nowait is the first step of every publish
+        serial = self.serial
+
+        async def publish() -> Exception | None:
+            try:
+                pending = await self.handler.accept(message, self.routes[topic], timeout_ns)
+            except (StallTimeout, BusClosed) as error:
+                return error
+            self.note(pending)
+            self.accepted_waiters.append((serial, pending.token))
+            return None
+
+        self.waiting.append((serial, self.loop.create_task(publish())))
+        self.loop.turns(1)
+        self.loop.turns(turns)
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data(), turns=st.integers(0, 2))
+    def cancel_waiting(self, data: st.DataObject, turns: int) -> None:
+        _, task = data.draw(st.sampled_from(self.waiting))
+        task.cancel()
+        self.loop.turns(turns)
+
+    @precondition(lambda self: self.waiting and self.tokens(AckState.IN_FLIGHT))
+    @rule(data=st.data(), turns=st.integers(0, 2))
+    def grant_and_cancel_in_one_turn(self, data: st.DataObject, turns: int) -> None:
+        token = data.draw(st.sampled_from(self.tokens(AckState.IN_FLIGHT)))
+        _, task = data.draw(st.sampled_from(self.waiting[:2]))
+        self.deliver([AckBatch("S", (token,), (token + 1000,))])
+        task.cancel()
+        self.loop.turns(turns)
+
+    # ---- rules: back -------------------------------------------------------------------------------------------
+
+    def tokens(self, *states: AckState) -> list[int]:
+        return [t for t, k in self.known.items() if k.pending.state in states]
+
+    def deliver(self, replies: list[Reply]) -> None:
+        """What becomes known by these replies, then the replies."""
+        in_flight = set(self.tokens(AckState.IN_FLIGHT))
+        for reply in replies:
+            if isinstance(reply, AckBatch):
+                acked = {t for t in reply.tokens if t in self.known and self.known[t].sends}
+                for token in acked:
+                    state = self.known[token].pending.state
+                    self.known[token].acked |= state is not AckState.REJECTED
+                in_flight -= acked
+            else:
+                concerned = in_flight if reply.tokens is None else in_flight.intersection(reply.tokens)
+                if reply.topic is not None:
+                    concerned = {t for t in concerned if self.known[t].pending.message.topic == reply.topic}
+                for token in concerned:
+                    self.known[token].doubt |= reply.error_class is ErrorClass.AMBIGUOUS
+                in_flight -= concerned
+        self.handler.replied(replies)
+
+    @rule(data=st.data(), turns=st.integers(0, 2))
+    def acks(self, data: st.DataObject, turns: int) -> None:
+        """Acks for any messages that were ever sent: fresh, repeated, late, and of tokens that nobody knows."""
+        sent = [t for t, k in self.known.items() if k.sends]
+        batches: list[Reply] = []
+        for _ in range(data.draw(st.integers(1, 2))):
+            tokens = data.draw(st.lists(st.sampled_from([*sent, 0, 10**9]), max_size=6))
+            duplicates = data.draw(st.frozensets(st.sampled_from(tokens))) if tokens else frozenset()
+            batches.append(AckBatch("S", tokens, [t + 1000 for t in tokens], duplicates))
+        self.deliver(batches)
+        self.loop.turns(turns)
+
+    @rule(data=st.data(), how=st.sampled_from(FAILURES), turns=st.integers(0, 2))
+    def fails(self, data: st.DataObject, how: tuple[ErrorClass, ErrorKind, float], turns: int) -> None:
+        """Failures of any messages, also of those that no failure can concern any more."""
+        tokens = data.draw(st.lists(st.sampled_from([*self.known, 10**9]), max_size=5, unique=True))
+        error_class, kind, delay_s = how
+        self.deliver([Failure(error_class, kind, "refused", tokens, min_delay_s=delay_s)])
+        self.loop.turns(turns)
+
+    @rule(topic=TOPICS, how=st.sampled_from(FAILURES))
+    def whole_topic_fails(self, topic: str, how: tuple[ErrorClass, ErrorKind, float]) -> None:
+        self.deliver([Failure(how[0], how[1], "denied", topic=topic, min_delay_s=how[2])])
+
+    @rule(how=st.sampled_from(FAILURES))
+    def next_send_is_refused_at_once(self, how: tuple[ErrorClass, ErrorKind, float]) -> None:
+        self.refusal = how
+
+    # ---- rules: connection and routes --------------------------------------------------------------------------
+
+    @rule()
+    def connect(self) -> None:
+        self.handler.connection_changed(ConnectionState.CONNECTED)
+
+    @rule(state=st.sampled_from([ConnectionState.RECONNECTING, ConnectionState.DENIED]), turns=st.integers(0, 1))
+    def disconnect(self, state: ConnectionState, turns: int) -> None:
+        if self.handler.connection is ConnectionState.CONNECTED:
+            for token in self.tokens(AckState.IN_FLIGHT):
+                self.known[token].doubt = True
+        self.handler.connection_changed(state, "gone")
+        self.loop.turns(turns)
+
+    @rule(ready=st.booleans())
+    def route_is_prepared(self, ready: bool) -> None:
+        provisional = self.routes["new"]
+        if provisional.ready:
+            self.routes["new"] = self.provisional()
+            self.unprepared.append(self.routes["new"])
+            return
+        self.prepare(provisional, ready)
+
+    def prepare(self, provisional: Route, ready: bool) -> None:
+        if ready:
+            made = route("new", window_s=self.duplicate_window_s)
+            self.handler.routes_prepared({provisional: made})
+            self.routes["new"] = made
+        else:
+            self.handler.routes_prepared({provisional: Failure(ErrorClass.FATAL, ErrorKind.NO_STREAM, "not allowed")})
+            self.routes["new"] = self.provisional()
+
+    # ---- rules: time -------------------------------------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from([0.001, 0.01, 0.19, 0.25, 0.5, 1.0, 3.0]))
+    def time_passes(self, seconds: float) -> None:
+        """In steps in which every timer gets its turn."""
+        left_ns = int(seconds * 1e9)
+        while left_ns > 0:
+            step_ns = min(left_ns, STEP_NS)
+            left_ns -= step_ns
+            self.clock.now_ns += step_ns
+            self.doubt_overdue()
+            self.loop.turns(3)
+
+    def doubt_overdue(self) -> None:
+        for known in self.known.values():
+            pending = known.pending
+            if pending.state is AckState.IN_FLIGHT and known.sends[-1] + pending.timeout_ns <= self.clock.now_ns:
+                known.doubt = True
+
+    def learn_doubt(self, known: Known) -> None:
+        """Doubt that the ledger itself found (a deadline passed); sticky here, whatever the ledger says later."""
+        failure = known.pending.failure
+        if failure is not None and failure.error_class is ErrorClass.AMBIGUOUS:
+            known.doubt = True
+
+    @rule()
+    def timer_comes_early(self) -> None:
+        self.doubt_overdue()
+        self.handler.on_time()
+
+    @rule(turns=st.integers(1, 3))
+    def loop_turns(self, turns: int) -> None:
+        self.loop.turns(turns)
+
+    # ---- rules: whoever waits for an end -----------------------------------------------------------------------
+
+    @precondition(lambda self: self.known)
+    @rule(data=st.data(), cancel=st.booleans())
+    def await_receipt(self, data: st.DataObject, cancel: bool) -> None:
+        token = data.draw(st.sampled_from(sorted(self.known)))
+
+        async def wait() -> DeliveryReport:
+            return await self.known[token].pending
+
+        task = self.loop.create_task(wait())
+        self.loop.turns(1)
+        if cancel:
+            task.cancel()
+            self.loop.turns(1)
+        else:
+            self.awaiting.append((token, task))
+
+    @precondition(lambda self: len(self.drains) < 4)
+    @rule(cancel=st.booleans())
+    def flush(self, cancel: bool) -> None:
+        task = self.loop.create_task(self.handler.drained())
+        last = max(self.known, default=0)
+        self.loop.turns(1)
+        if cancel:
+            task.cancel()
+            self.loop.turns(2)
+        else:
+            self.drains.append((last, task))
+
+    @precondition(lambda self: not self.closed and len(self.known) > 2)
+    @rule(timeout_s=st.sampled_from([0.0, 0.0, 0.3]))
+    def close(self, timeout_s: float) -> None:
+        self.loop.turns(2)
+        self.closed = True
+        closing = self.loop.create_task(self.handler.close(timeout_s))
+        self.loop.turns(1)
+        passed_ns, before = 0, Counter(k.pending.state for k in self.known.values())
+        while not closing.done() and passed_ns <= timeout_s * 1e9 + GRAIN_NS:
+            for known in self.known.values():  # whatever is in flight when the time is over is in doubt
+                if known.pending.state is AckState.IN_FLIGHT and passed_ns >= timeout_s * 1e9 - 20 * MS:
+                    known.doubt = True
+            self.doubt_overdue()
+            self.loop.turns(4)
+            if not closing.done():
+                self.clock.now_ns += 10 * MS
+                passed_ns += 10 * MS
+        left_unknown, left_unsent, timed_out = closing.result()
+        assert len(self.window) == 0, "nothing is pending after a close"
+        after = Counter(k.pending.state for k in self.known.values())
+        if timed_out and timeout_s == 0.0:
+            assert left_unknown == after[AckState.UNKNOWN] - before[AckState.UNKNOWN]
+            assert left_unsent == after[AckState.REJECTED] - before[AckState.REJECTED]
+        self.loop.turns(3)
+        assert all(task.done() for _, task in self.waiting), "a close leaves nobody waiting for room"
+
+    # ---- what must be true -------------------------------------------------------------------------------------
+
+    @invariant()
+    def accounts_balance(self) -> None:
+        counters = self.counters
+        settled = counters.acked + counters.rejected + counters.unknown
+        assert counters.accepted == settled + len(self.window)
+        assert counters.accepted == len(self.known)
+
+    @invariant()
+    def bounds_hold(self) -> None:
+        window = self.window
+        assert len(window) + window._reserved <= self.config.max_pending
+        assert 0 <= window._bytes <= self.config.max_pending_bytes
+        assert window._reserved >= 0
+        if window._reserved == 0:
+            assert window._bytes == sum(p.size for p in window)
+
+    @invariant()
+    def every_pending_message_is_in_exactly_one_place(self) -> None:
+        handler = self.handler
+        lanes = [token for lane in self.window._lanes.values() for token in lane]
+        scheduled, held = set(handler._schedule._live), set(handler._held)
+        assert len(lanes) == len(set(lanes))
+        assert len(self.window._lanes) <= 1 + len(TIMEOUTS_S)
+        everything = {p.token for p in self.window}
+        assert set(lanes) | scheduled | held == everything, "nothing is forgotten and nothing is left over"
+        for pending in self.window:
+            token = pending.token
+            if pending.state is AckState.IN_FLIGHT:
+                assert token in lanes
+                assert token not in scheduled
+                assert token not in held
+            else:
+                assert pending.state in (AckState.QUEUED, AckState.WAITING)
+                assert token in scheduled
+                assert token not in lanes
+                assert token in held or pending.state is AckState.WAITING
+        assert all(p.state is AckState.UNKNOWN for p in handler._remembered.values())
+
+    @invariant()
+    def timer_is_armed(self) -> None:
+        handler = self.handler
+        times = (self.window.next_deadline_ns(), handler._schedule.next_ns(), handler._next_stall_ns())
+        nearest = min((t for t in times if t is not None), default=None)
+        if nearest is not None:
+            assert handler._timer is not None
+            assert handler._armed_ns <= nearest
+            when_ns = handler._timer.when() * 1e9
+            assert when_ns <= max(nearest, self.clock.now_ns) + GRAIN_NS
+            assert nearest > self.clock.now_ns - GRAIN_NS, "nothing stays overdue"
+
+    @invariant()
+    def every_message_ends_once_and_truly(self) -> None:
+        assert not self.wrong
+        for report in self.observer.reports[self.read :]:
+            known = next(k for k in self.known.values() if k.pending.message_id == report.message_id)
+            known.reports.append(report)
+        self.read = len(self.observer.reports)
+        for known in self.known.values():
+            self.learn_doubt(known)
+        outcomes: Counter[AckOutcome] = Counter()
+        duplicates = late = 0
+        for token, known in self.known.items():
+            reports, pending = known.reports, known.pending
+            assert len(reports) <= 2
+            if len(reports) == 2:
+                assert reports[0].outcome is AckOutcome.UNKNOWN
+                assert reports[1].outcome is AckOutcome.ACKED
+                assert reports[1].late
+                late += 1
+            assert pending.settled == bool(reports)
+            if not reports:
+                assert not known.acked
+                continue
+            last = reports[-1]
+            assert pending.report == last, "a receipt tells what observers were told"
+            outcomes[last.outcome] += 1
+            duplicates += last.duplicate
+            assert last.attempts == len(known.sends)
+            assert (last.outcome is AckOutcome.ACKED) == known.acked
+            if last.outcome is AckOutcome.REJECTED:
+                assert not known.doubt, "REJECTED only where no attempt was in doubt"
+            elif last.outcome is AckOutcome.UNKNOWN:
+                assert known.doubt, "UNKNOWN only where some attempt was in doubt"
+            else:
+                assert last.position is not None
+                assert last.position.offset == token + 1000
+        counters = self.counters
+        assert counters.acked == outcomes[AckOutcome.ACKED]
+        assert counters.rejected == outcomes[AckOutcome.REJECTED]
+        assert counters.unknown == outcomes[AckOutcome.UNKNOWN]
+        assert counters.duplicates == duplicates
+        assert counters.late_acks == late
+        assert counters.retries == sum(max(0, len(k.sends) - 1) for k in self.known.values())
+        assert counters.latency().total == counters.acked - counters.late_acks
+
+    @invariant()
+    def nothing_outlives_its_lifetime(self) -> None:
+        for pending in self.window:
+            bound_ns = self.policy.lifetime_ns(pending.timeout_ns) + pending.timeout_ns + 2 * GRAIN_NS
+            assert self.clock.now_ns <= self.known[pending.token].accepted_ns + bound_ns
+
+    @invariant()
+    def waiting_is_fifo_and_never_in_vain(self) -> None:
+        for _, task in self.waiting:
+            if task.done() and not task.cancelled() and (refusal := task.result()) is not None:
+                assert self.closed if isinstance(refusal, BusClosed) else self.config.stall_timeout_s is not None
+        self.waiting = [(serial, task) for serial, task in self.waiting if not task.done()]
+        assert self.accepted_waiters == sorted(self.accepted_waiters)
+        tokens = [token for _, token in self.accepted_waiters]
+        assert tokens == sorted(tokens)
+        first = self.handler._room.first()
+        if first is not None and not first.future.done():
+            assert not self.window.has_room(first.size), "nobody waits while there is room for the first in the queue"
+
+    @invariant()
+    def whoever_awaits_is_told(self) -> None:
+        self.awaiting = [entry for entry in self.awaiting if not self.told(entry)]
+        oldest = self.window.oldest()
+        waiting = []
+        for last, task in self.drains:
+            if oldest is not None and oldest.token <= last:
+                assert not task.done(), "a flush waits for everything accepted before it"
+                waiting.append((last, task))
+            else:
+                self.loop.turns(2)
+                assert task.done()
+        self.drains = waiting
+
+    def told(self, entry: tuple[int, asyncio.Task[DeliveryReport]]) -> bool:
+        token, task = entry
+        known = self.known[token]
+        if not known.reports:
+            assert not task.done()
+            return False
+        self.loop.turns(2)
+        assert task.result() in known.reports
+        return True
+
+    def teardown(self) -> None:
+        """In the end everything settles by itself, without a connection, and nothing is left over."""
+        if not hasattr(self, "loop"):
+            return
+        try:
+            lifetime_s = max(self.policy.lifetime_ns(int(t * 1e9)) / 1e9 + t for t in TIMEOUTS_S) + 0.1
+            for _ in range(len(self.known) + len(self.waiting) + 1):
+                if not len(self.window) and not self.handler.waiting_publishers:
+                    break
+                self.time_passes(lifetime_s)
+            self.loop.turns(4)
+            self.every_message_ends_once_and_truly()
+            self.accounts_balance()
+            handler, window = self.handler, self.window
+            assert len(window) == 0
+            assert window._bytes == window._reserved == 0
+            assert not handler._held
+            assert not len(handler._schedule)
+            assert not handler.waiting_publishers
+            assert not handler._drains
+            assert all(not lane for lane in window._lanes.values())
+            assert all(task.done() for _, task in self.waiting)
+            assert all(known.pending._waiters is None for known in self.known.values())
+        finally:
+            self.loop.finish()
+
+
+def test_any_order_of_events_keeps_the_ledger_true():
+    """Conservation, both bounds, one true end per message, FIFO and no leak, after every step of every history."""
+    run_state_machine_as_test(
+        LedgerMachine,
+        settings=settings(
+            max_examples=150,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+        ),
+    )

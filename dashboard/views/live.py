@@ -1,0 +1,192 @@
+"""Live: what is becoming of every message right now? Starts and stops a load, and watches it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import streamlit as st
+
+from dashboard import journal, style, widgets
+from dashboard.charts import Mark
+from dashboard.process import ROOT
+from dashboard.source import RunHistory, RunSource, RunView
+from dashboard.views.live_controls import Control, controls
+from dashboard.views.live_panels import figures, panels, tables
+from eventbus.observe.run import AlertChange, RunInfo, RunStatus, StoreError
+
+WINDOWS: dict[str, float | None] = {"1m": 60.0, "5m": 300.0, "15m": 900.0, "Run": None}
+RECENT_S = 5.0
+"""Figures are of this many seconds: long enough to be read, short enough to be current."""
+REFRESH_S = 1.0
+SILENT_S = 3.0
+"""A run that goes on and sent no sample for so long is said to be silent; samples come each 0.25 s."""
+STATUSES = {
+    RunStatus.RUNNING: ("blue", "play_circle"),
+    RunStatus.DRAINING: ("orange", "hourglass_bottom"),
+    RunStatus.FINISHED: ("green", "check_circle"),
+    RunStatus.STOPPED: ("gray", "stop_circle"),
+    RunStatus.FAILED: ("red", "error"),
+    RunStatus.INTERRUPTED: ("red", "heart_broken"),
+}
+
+
+def example_files(folder: Path = ROOT / "examples") -> list[Path]:
+    """The shipped files of real records."""
+    return sorted(folder.glob("*.jsonl"))
+
+
+def page(source: RunSource, history: RunHistory, control: Control, records: Sequence[Path]) -> None:
+    """Draw the page. All of it is one fragment that draws itself again each second, unless it is paused."""
+    paused = bool(st.session_state.get("paused", False))
+    refreshed = st.fragment(_page, run_every=None if paused else REFRESH_S)
+    refreshed(source, history, control, records, _held_at(paused))
+
+
+def _held_at(paused: bool) -> float | None:
+    """The moment at which the picture was held; None while it is not."""
+    if not paused:
+        st.session_state.pop("held_at", None)
+        return None
+    return float(st.session_state.setdefault("held_at", time.time()))
+
+
+def _page(
+    source: RunSource, history: RunHistory, control: Control, records: Sequence[Path], held_at: float | None
+) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        header = st.container(width="content")
+        with st.container(horizontal=True, vertical_alignment="center", width="content"):
+            window = st.segmented_control(
+                "Window",
+                list(WINDOWS),
+                default="1m",
+                required=True,
+                key="window",
+                bind="query-params",
+                label_visibility="collapsed",
+            )
+            paused = st.toggle("Pause", key="paused", help="Hold the picture still. The run goes on.")
+    if paused != (held_at is not None):
+        st.rerun()  # the timer of this fragment can only be changed from outside of it
+    controls(control, records)
+    _watch(source, history, control, header, WINDOWS[window or "1m"], held_at)
+
+
+def _watch(
+    source: RunSource,
+    history: RunHistory,
+    control: Control,
+    header: st.delta_generator.DeltaGenerator,
+    window_s: float | None,
+    held_at: float | None,
+) -> None:
+    """What is to be seen of the newest run: badges, alerts, figures, charts, tables."""
+    try:
+        run = next(iter(source.runs(limit=1)), None)
+        if run is None:
+            _nothing_yet(header, control)
+            return
+        until_s = None if held_at is None else held_at - run.started_wall_s
+        view = history.view(run.run_id, window_s, recent_s=RECENT_S, over=run.status.is_over, until_s=until_s)
+        alerts = source.alerts(run.run_id)
+        story = journal.entries(run, source.events(run.run_id), alerts, view.edits)
+        groups = journal.failure_groups(source.failed(run.run_id))
+    except StoreError as error:
+        with header:
+            st.markdown(widgets.badge("red", "error", "store unreadable"))
+        st.error(
+            f"{widgets.plain(str(error))}\n\nA load that is going on is not disturbed. This page keeps trying.",
+            title="The store of runs cannot be read",
+            icon=":material/error:",
+        )
+        return
+    _badges(header, control, run, view)
+    _alert_strip(run, view, alerts, held_at)
+    figures(run, view)
+    panels(run, view, window_s, [Mark(entry.wall_s, entry.word) for entry in story])
+    tables(story, groups)
+
+
+def _nothing_yet(header: st.delta_generator.DeltaGenerator, control: Control) -> None:
+    with header:
+        st.markdown(widgets.broker_badge(control.broker_status()))
+    st.info(
+        "Press **Start**: it publishes to the embedded broker, with nothing to set up, and this page shows what "
+        "becomes of every ack. Choose **Real records** to send the shipped file of real data, or give the URL of "
+        "your own broker.",
+        title="No run yet",
+        icon=":material/rocket_launch:",
+    )
+
+
+def _badges(header: st.delta_generator.DeltaGenerator, control: Control, run: RunInfo, view: RunView) -> None:
+    over, sample = run.status.is_over, view.sample
+    if sample is None or over:
+        badges = [widgets.broker_badge(control.broker_status())]
+    else:
+        badges = [widgets.connection_badge(sample.snapshot.connection, run.url)]
+    colour, icon = STATUSES[run.status]
+    badges.append(widgets.badge(colour, icon, f"{run.status} {style.elapsed(view.elapsed_s)}"))
+    if sample is not None and not over and (silent_s := time.time() - sample.wall_s) > SILENT_S:
+        badges.append(widgets.badge("orange", "hearing_disabled", f"silent for {silent_s:.0f} s"))
+    badges.append(widgets.badge("gray", "sell", run.topic))
+    badges.append(widgets.badge("gray", "package_2", _payload(run)))
+    with header:
+        st.markdown(" ".join(badges))
+
+
+def _payload(run: RunInfo) -> str:
+    replay = run.settings.get("replay")
+    return Path(replay).name if replay else f"{style.size(run.settings.get('payload_size', 0))} each"
+
+
+def _alert_strip(run: RunInfo, view: RunView, alerts: Sequence[AlertChange], held_at: float | None) -> None:
+    """One line that is always there, so that nothing below it moves when an alert begins or ends."""
+    firing = [] if run.status.is_over else journal.firing(alerts)
+    if firing:
+        with st.grid(len(firing), min_column_width=330):
+            for alert in firing:
+                since = widgets.clock(alert.wall_s)
+                st.error(
+                    f"**{widgets.plain(journal.headline(alert))}** since {widgets.plain(since)}",
+                    icon=":material/notifications_active:",
+                )
+    elif run.status is RunStatus.FAILED:
+        st.error(f"**The run failed:** {widgets.plain(run.error or 'no reason told')}", icon=":material/error:")
+    elif run.status is RunStatus.INTERRUPTED:
+        st.warning(
+            "**The run was interrupted:** its process is gone without an end. What it measured until then is shown; "
+            "Start begins a new run.",
+            icon=":material/heart_broken:",
+        )
+    elif run.status.is_over:
+        _verdict(run, view)
+    else:
+        held = "" if held_at is None else f" Picture held at {widgets.plain(widgets.clock(held_at))}."
+        st.success(
+            f"**No alert is firing.** Figures show the last {RECENT_S:.0f} s.{held}", icon=":material/notifications:"
+        )
+
+
+def _verdict(run: RunInfo, view: RunView) -> None:
+    """What became of the messages of a run that ended in good order."""
+    accepted = acked = 0
+    if run.report is not None:
+        accepted, acked = run.report["accepted"], run.report["acked"]
+    elif view.total is not None:
+        accepted, acked = view.total.accepted, view.total.acked
+    if not accepted:
+        st.warning("**No message was accepted.**", icon=":material/warning:")
+    elif acked == accepted:
+        st.success(
+            f"**All {style.count(accepted)} accepted messages were acked.** Figures show the whole run.",
+            icon=":material/verified:",
+        )
+    else:
+        st.warning(
+            f"**{style.count(accepted - acked)} of {style.count(accepted)} accepted messages were not acked.** "
+            "Figures show the whole run.",
+            icon=":material/warning:",
+        )

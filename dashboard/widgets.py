@@ -1,0 +1,128 @@
+"""Streamlit pieces that pages share, and the three things that all sessions share: control, store, history."""
+
+from __future__ import annotations
+
+import atexit
+import math
+from collections.abc import Sequence
+from datetime import tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import streamlit as st
+
+from dashboard import charts, style
+from dashboard.control import BrokerState, BrokerStatus, LoadControl
+from dashboard.source import RunHistory, RunSource
+from eventbus import ConnectionState
+from eventbus.embedded.nats import EmbeddedNats
+from eventbus.observe.reader import StoreReader
+from eventbus.observe.schema import default_store_path
+
+CHART_HEIGHT = 176
+MAX_BARS = 30
+METRIC_HEIGHT = 172
+"""Less than 170 px would cut the sparkline."""
+
+CONNECTIONS = {
+    ConnectionState.CONNECTED: ("green", "link", "connected"),
+    ConnectionState.CONNECTING: ("gray", "sync", "connecting"),
+    ConnectionState.RECONNECTING: ("orange", "sync_problem", "reconnecting"),
+    ConnectionState.DENIED: ("red", "block", "access denied"),
+    ConnectionState.CLOSED: ("gray", "link_off", "closed"),
+}
+BROKERS = {
+    BrokerState.OFF: ("gray", "power_settings_new", "embedded NATS off"),
+    BrokerState.STARTING: ("gray", "hourglass_top", "embedded NATS starting"),
+    BrokerState.READY: ("green", "dns", "embedded NATS ready"),
+    BrokerState.FAILED: ("red", "error", "embedded NATS failed"),
+}
+
+
+@st.cache_resource(show_spinner=False)
+def shared_control() -> LoadControl:
+    """The one control of this dashboard; ended with it."""
+    control = LoadControl(default_store_path(), broker=EmbeddedNats)
+    atexit.register(control.close)  # cache_resource's own on_release is not called at shutdown
+    control.start_broker()
+    return control
+
+
+@st.cache_resource(show_spinner=False)
+def shared_source() -> RunSource:
+    """The store that workers write."""
+    return StoreReader(default_store_path())
+
+
+@st.cache_resource(show_spinner=False)
+def shared_history() -> RunHistory:
+    """What was read of it."""
+    return RunHistory(shared_source())
+
+
+def viewer_zone() -> tzinfo | None:
+    """The time zone of the browser; None, this machine's, where it does not say."""
+    try:
+        return ZoneInfo(st.context.timezone) if st.context.timezone else None
+    except (ZoneInfoNotFoundError, ValueError):
+        return None
+
+
+def plain(text: str) -> str:
+    """``text`` for a place that renders Markdown, so that it shows as it is and stays on one line."""
+    escaped = "".join(f"\\{c}" if c in "\\`*_{}[]()<>#+-.!|$~:^=" else c for c in text)
+    return " ".join(escaped.split())
+
+
+def badge(colour: str, icon: str, text: str) -> str:
+    """Markdown of a badge: colour, icon and words."""
+    return f":{colour}-badge[:material/{icon}: {plain(text)}]"
+
+
+def connection_badge(state: ConnectionState, url: str) -> str:
+    colour, icon, word = CONNECTIONS[state]
+    return badge(colour, icon, f"{url} {word}")
+
+
+def broker_badge(status: BrokerStatus) -> str:
+    colour, icon, word = BROKERS[status.state]
+    return badge(colour, icon, word)
+
+
+def _thinned(values: Sequence[float]) -> list[float]:
+    """At most MAX_BARS values, each the highest of its share."""
+    step = math.ceil(len(values) / MAX_BARS)
+    return [max(values[at : at + step]) for at in range(0, len(values), step)] if values else []
+
+
+def trend(label: str, value: str, note: str, values: Sequence[float], *, colour: str, icon: str, explain: str) -> None:
+    """A figure with its recent course below it, and a note of what it is to be compared with."""
+    st.metric(
+        label,
+        value,
+        note,
+        delta_color=colour,  # type: ignore[arg-type]  # one of Streamlit's colour names; a Literal would be a long list
+        delta_arrow="off",
+        icon=f":material/{icon}:",
+        help=explain,
+        border=True,
+        height=METRIC_HEIGHT,
+        chart_data=_thinned(values) or [0.0, 0.0],
+        chart_type="bar",  # its axis begins at zero; a line's would blow up the noise of a steady figure
+    )
+
+
+def heading(title: str, unit: str) -> None:
+    """The heading of a panel, with what its numbers are."""
+    st.markdown(f"**{title}** &nbsp;:gray[{plain(unit)}]")
+
+
+def panel(title: str, unit: str, option: charts.Option, *, key: str, alt: str) -> None:
+    """A chart with its heading. ``key`` keeps it in place from one refresh to the next."""
+    with st.container(border=True, gap="xxsmall"):
+        heading(title, unit)
+        st.echarts_chart(option, key=key, height=CHART_HEIGHT, alt=alt)
+
+
+def clock(wall_s: float) -> str:
+    """Time of day where the viewer is."""
+    return style.clock(wall_s, viewer_zone())

@@ -1,0 +1,227 @@
+"""The Live page, run by Streamlit's own test harness over a run source in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dashboard_fakes import START_S, MemorySource, StubControl, run_info, sample, steady
+
+pytest.importorskip("streamlit", reason="the dashboard's tests need: pip install -r requirements-dev.txt")
+
+from streamlit.testing.v1 import AppTest
+
+from dashboard.control import LoadStatus, Phase
+from dashboard.source import RunHistory
+from eventbus import BusEvent, EventKind
+from eventbus.observe import AlertChange, FailedMessage, RunStatus
+
+RECORDS = [Path("examples/flights.jsonl")]
+RUNNING = LoadStatus(Phase.RUNNING, "run-1", 1000.0)
+PANELS = 6
+
+Show = Callable[..., AppTest]
+
+
+def app(source, history, control, records):  # its source is copied: no name of this file is known there
+    from dashboard.views import live
+
+    live.page(source, history, control, records)
+
+
+def shown(source: MemorySource, control: StubControl) -> AppTest:
+    at = AppTest.from_function(app, args=(source, RunHistory(source), control, RECORDS), default_timeout=30)
+    return at.run()
+
+
+def metric(at: AppTest, label: str) -> Any:
+    return next(one for one in at.metric if one.label == label)
+
+
+def chart(at: AppTest, place: int) -> dict[str, Any]:
+    spec: dict[str, Any] = json.loads(at.get("echarts_chart")[place].proto.spec)
+    return spec
+
+
+def text_of(at: AppTest) -> str:
+    return " ".join(one.value for one in at.markdown)
+
+
+def test_without_any_run_the_page_says_what_to_do() -> None:
+    """An empty store is the normal first sight: a sentence says what to press, and nothing is drawn."""
+    at = shown(MemorySource(), StubControl())
+    assert not at.exception
+    assert "Start" in at.info[0].value
+    assert "embedded NATS ready" in text_of(at)
+    assert not at.metric
+    assert not at.get("echarts_chart")
+
+
+def test_running_run_shows_figures_charts_and_events() -> None:
+    """A run that goes on: rate, ratio, percentiles and pending with units, six charts, events, all of the store."""
+    source = MemorySource(
+        run_info(), steady(12), events=[BusEvent(START_S + 0.1, EventKind.CONNECTED, "to *nats-server* 2.15")]
+    )
+    at = shown(source, StubControl(RUNNING))
+    assert not at.exception
+    assert metric(at, "Acked").value == "1,000\N{NARROW NO-BREAK SPACE}/s"
+    assert metric(at, "Error ratio").value == "0\N{NARROW NO-BREAK SPACE}%"
+    assert metric(at, "Ack latency p99").value.endswith("ms")
+    assert "of 10,000" in metric(at, "Pending").delta
+    assert len(at.get("echarts_chart")) == PANELS
+    assert len(chart(at, 0)["dataset"]["source"]) == 12
+    events = at.dataframe[0].value
+    assert list(events["What"]) == ["✓ Connected", "▶ Start"]
+    assert next(iter(events["Text"])) == "to *nats-server* 2.15"
+    assert "No alert is firing" in at.success[0].value
+    assert not at.warning
+
+
+def test_firing_alert_is_on_the_page_until_it_ends() -> None:
+    """Alerts come from the worker: one that fires is shown with its threshold, one that ended is not."""
+    fired = AlertChange(START_S + 3, "pending", True, 6000.0, 5000.0, "More than 5,000 messages wait for their ack")
+    source = MemorySource(run_info(), steady(5), alerts=[fired])
+    at = shown(source, StubControl(RUNNING))
+    assert "Pending above 5,000" in at.error[0].value
+    source.told_alerts = [fired, AlertChange(START_S + 4, "pending", False, 100.0, 5000.0)]
+    at.run()
+    assert not at.error
+    assert at.success
+
+
+def test_failures_are_grouped_and_the_ratio_is_marked() -> None:
+    """Messages that failed alike are one row; a ratio above its threshold is said in words."""
+    failed = [
+        FailedMessage(
+            START_S + 1, f"id-{n}", "demo.events", "rejected", False, 5, "fatal", "too_large", "1 MiB at most"
+        )
+        for n in range(3)
+    ]
+    samples = [*steady(4), sample(5, rejected=500, accepted=5500, errors={"too_large": 500})]
+    at = shown(MemorySource(run_info(), samples, failed=failed), StubControl(RUNNING))
+    assert not at.exception
+    assert metric(at, "Error ratio").delta.startswith("above")
+    row = at.dataframe[1].value.iloc[0]
+    assert (row["Count"], row["Kind"], row["Message id"]) == (3, "too large", "id-0")
+    assert "too large" in chart(at, 1)["dataset"]["dimensions"]
+
+
+@pytest.mark.parametrize(
+    ("status", "changes", "words"),
+    [
+        (RunStatus.INTERRUPTED, {}, "interrupted"),
+        (RunStatus.FAILED, {"error": "broker *refused* us"}, "refused"),
+        (RunStatus.STOPPED, {"report": {"accepted": 10_000, "acked": 10_000}}, "All 10,000"),
+        (RunStatus.FINISHED, {"report": {"accepted": 10_000, "acked": 9_990}}, "10 of 10,000"),
+    ],
+)
+def test_ended_run_says_how_it_ended_and_can_be_followed_by_another(
+    status: RunStatus, changes: dict[str, Any], words: str
+) -> None:
+    """Whatever the end, it is told in words, the figures stay, and Start is there again."""
+    at = shown(MemorySource(run_info(status, **changes), steady(10)), StubControl())
+    assert not at.exception
+    said = " ".join(one.value for kind in (at.success, at.warning, at.error) for one in kind)
+    assert words in said
+    assert str(status) in text_of(at)
+    assert len(at.metric) == PANELS
+    assert at.button(key="start").label == "Start"
+
+
+def test_unreadable_store_is_told_without_a_traceback() -> None:
+    """A store that cannot be read is one sentence on the page, and the controls go on working."""
+    control = StubControl()
+    at = shown(MemorySource(trouble="store runs.db is damaged: move it away"), control)
+    assert not at.exception
+    assert "runs\\.db is damaged" in at.error[0].value
+    at.button(key="start").click().run()
+    assert len(control.started) == 1
+
+
+def test_start_sends_what_the_form_says() -> None:
+    """The values of the form become the settings of the run, advanced ones and the file of records among them."""
+    control = StubControl()
+    at = shown(MemorySource(), control)
+    at.text_input(key="url").set_value(" nats://broker:4222 ")
+    at.text_input(key="topic").set_value("flights.departed")
+    at.number_input(key="rate").set_value(750)
+    payload: Any = at.get_by_key("payload")
+    payload.set_value("Real records").run()
+    at.number_input(key="max_pending").set_value(100)
+    at.number_input(key="ack_timeout").set_value(1.5)
+    at.number_input(key="duration").set_value(20)
+    at.button(key="start").click().run()
+    assert not at.exception
+    (settings,) = control.started
+    assert (settings.url, settings.topic, settings.rate) == ("nats://broker:4222", "flights.departed", 750.0)
+    assert (settings.replay, settings.max_pending, settings.ack_timeout_s) == (RECORDS[0], 100, 1.5)
+    assert settings.duration_s == 20.0
+    assert at.button(key="stop").label == "Stop"
+
+
+def test_start_that_was_refused_says_why() -> None:
+    """What the control refuses stands below the form as it was told, and the form stays."""
+    control = StubControl(refusal="no broker at nats://nowhere:1")
+    at = shown(MemorySource(), control)
+    at.button(key="start").click().run()
+    assert not at.exception
+    assert "no broker" in at.error[0].value
+    assert at.button(key="start").label == "Start"
+
+
+def test_rate_is_changed_while_the_run_goes_on() -> None:
+    """A new number in the rate field goes to the run at once; the field begins with the run's own rate."""
+    control = StubControl(RUNNING)
+    at = shown(MemorySource(run_info(), steady(5)), control)
+    assert at.number_input(key="rate").value == 1000
+    at.number_input(key="rate").set_value(2500).run()
+    assert control.rates == [2500.0]
+    assert at.number_input(key="rate").value == 2500
+
+
+def test_rate_changed_by_another_session_is_shown(caplog: pytest.LogCaptureFixture) -> None:
+    """All sessions show the rate that the run has, not the one that they once asked for; Streamlit is content."""
+    control = StubControl(RUNNING)
+    at = shown(MemorySource(run_info(), steady(5)), control)
+    control.now = LoadStatus(Phase.RUNNING, "run-1", 4000.0)
+    at.run()
+    assert at.number_input(key="rate").value == 4000
+    at.run()
+    assert at.number_input(key="rate").value == 4000
+    assert "Session State" not in caplog.text
+    assert control.rates == []
+
+
+def test_stop_is_pressed_once() -> None:
+    """Stop asks the control, and cannot be pressed again while outstanding acks are awaited; it ends a pause."""
+    control = StubControl(RUNNING)
+    at = shown(MemorySource(run_info(), steady(5)), control)
+    at.toggle(key="paused").set_value(True).run()
+    at.button(key="stop").click().run()
+    assert control.stops == 1
+    assert at.button(key="stop").disabled
+    assert not at.toggle(key="paused").value
+
+
+def test_paused_page_holds_its_picture() -> None:
+    """While paused, new samples do not move the charts; afterwards they do."""
+    source = MemorySource(run_info(started_wall_s=START_S), steady(8))
+    at = shown(source, StubControl(RUNNING))
+    at.session_state["held_at"] = START_S + 5
+    at.toggle(key="paused").set_value(True).run()
+    assert len(chart(at, 0)["dataset"]["source"]) == 5
+    at.toggle(key="paused").set_value(False).run()
+    assert len(chart(at, 0)["dataset"]["source"]) == 8
+
+
+def test_refresh_reads_only_what_is_new() -> None:
+    """The history of a run is read once; a refresh asks for later samples alone."""
+    source = MemorySource(run_info(), steady(5))
+    at = shown(source, StubControl(RUNNING))
+    at.run()
+    assert source.asked[0][0] is None
+    assert {since for since, _ in source.asked[1:]} == {START_S + 5}

@@ -1,0 +1,299 @@
+"""The pure parts of the dashboard: rates, chart options, the journal, number formats, and the history that is kept."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboard import charts, journal, style
+from dashboard.rates import FINE_S, MAX_COARSE, MAX_POINTS, Timeline, between, merge
+from dashboard.source import RunHistory
+from eventbus import BusEvent, EventKind
+from eventbus.observe import AlertChange, FailedMessage, RunStatus
+from tests.dashboard_fakes import START_S, MemorySource, run_info, sample, steady
+
+SPAN = charts.Span(START_S, START_S + 60)
+
+
+def timeline(samples: Any) -> Timeline:
+    made = Timeline()
+    made.extend(samples)
+    return made
+
+
+def light(elapsed_s: float, **counts: Any) -> Any:
+    """A sample without latencies, for long runs."""
+    return sample(elapsed_s, rate=0.0, **counts)
+
+
+# rates
+
+
+def test_difference_of_samples_is_a_rate() -> None:
+    """Counters only grow: a rate is their difference over the time between."""
+    step = between(sample(2.0, rate=500), sample(4.0, rate=500))
+    assert step.acked == 1000
+    assert step.per_second(step.acked) == 500
+    assert step.latency.total == 1000
+
+
+def test_late_ack_does_not_lessen_what_became_unknown() -> None:
+    """A late ack takes one from ``unknown``; the rate of newly unknown messages is not lowered by it."""
+    before = light(1.0, accepted=10, acked=5, unknown=5)
+    after = light(2.0, accepted=20, acked=14, unknown=6, late_acks=2)
+    step = between(before, after)
+    assert step.unknown == 3
+    assert step.late_acks == 2
+    assert step.error_ratio == pytest.approx(3 / 10)
+
+
+def test_ratio_without_settled_messages_is_unknown() -> None:
+    """Nothing settled: there is no ratio, rather than a good one."""
+    assert between(light(1.0), light(2.0)).error_ratio is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 9), st.integers(0, 900)), min_size=2, max_size=40))
+def test_merged_intervals_equal_the_difference_of_the_ends(steps: list[tuple[int, int, int]]) -> None:
+    """Whatever the resolution, counts add up to the difference of first and last sample, and the peak survives."""
+    acked = rejected = 0
+    samples = [light(0.0)]
+    for place, (new_acks, new_rejects, pending) in enumerate(steps, 1):
+        acked, rejected = acked + new_acks, rejected + new_rejects
+        figures = {"acked": acked, "rejected": rejected, "pending": pending, "accepted": acked + rejected + pending}
+        samples.append(light(place / 4, errors={"too_large": rejected}, **figures))
+    parts = [between(a, b) for a, b in pairwise(samples)]
+    whole, direct = merge(parts), between(samples[0], samples[-1])
+    assert (whole.acked, whole.rejected, whole.accepted) == (direct.acked, direct.rejected, direct.accepted)
+    assert sum(whole.errors.values()) == rejected
+    assert whole.pending == samples[-1].snapshot.pending
+    assert whole.pending_max == max(one.snapshot.pending for one in samples[1:])
+    assert whole.span_s == direct.span_s
+
+
+def test_seconds_are_whole_and_the_unfinished_one_waits() -> None:
+    """Charts get whole seconds, so that the newest point does not jump; an ended run shows its last part too."""
+    run = timeline(steady(3.5))
+    assert [row.span_s for row in run.intervals(None)] == [1.0, 1.0, 1.0]
+    assert [row.span_s for row in run.intervals(None, whole=True)] == [1.0, 1.0, 1.0, 0.5]
+
+
+def test_window_takes_the_newest_part() -> None:
+    """A window of two seconds has the last two; looking back in time has those before that moment."""
+    run = timeline(steady(10))
+    assert [row.end_s for row in run.intervals(2.0)] == [9.0, 10.0]
+    assert [row.end_s for row in run.intervals(2.0, until_s=5.0)] == [4.0, 5.0]
+
+
+def test_long_run_stays_small_and_loses_nothing() -> None:
+    """Three hours: memory and points are bounded, the counts are exact, the newest quarter of an hour is fine."""
+    run = Timeline()
+    seconds = 3 * 3600
+    for begin in range(0, seconds, 600):
+        run.extend([light(second, acked=second, accepted=second) for second in range(begin, begin + 600)])
+    rows = run.intervals(None)
+    assert len(rows) <= MAX_POINTS
+    assert sum(row.acked for row in rows) == seconds - 1
+    assert len(run.intervals(300.0)) == 300
+    assert len(run._seconds) <= FINE_S + MAX_COARSE + 1
+
+
+def test_late_beginning_of_the_history_is_one_interval() -> None:
+    """Where the first samples are not there any more, the run up to the first one counts as one interval."""
+    run = timeline([light(100.0, acked=5000), light(101.0, acked=5100)])
+    assert [(row.start_s, row.end_s, row.acked) for row in run.intervals(None)] == [
+        (0.0, 100.0, 5000),
+        (100.0, 101.0, 100),
+    ]
+    total = run.total()
+    assert total is not None
+    assert total.acked == 5100
+
+
+def test_samples_seen_before_are_left_out() -> None:
+    """Reading a sample twice counts it once."""
+    run = timeline(steady(3))
+    run.extend(steady(3))
+    assert sum(row.acked for row in run.intervals(None)) == 3000
+
+
+def test_change_of_the_target_rate_is_noted() -> None:
+    """An edit is seen in the samples, and the rate that a run began with is none."""
+    run = timeline([light(0.0, target_rate=100.0), light(1.0, target_rate=100.0), light(2.0, target_rate=None)])
+    assert [(edit.wall_s, edit.rate) for edit in run.edits] == [(START_S + 2.0, None)]
+
+
+def test_history_forgets_runs_not_looked_at() -> None:
+    """Only the newest few runs are kept in memory; one that comes back is read anew."""
+    source = MemorySource(run_info(), steady(2))
+    history = RunHistory(source)
+    for name in ("a", "b", "c", "d", "e"):
+        history.view(name, None, recent_s=5, over=False)
+    history.view("e", None, recent_s=5, over=False)
+    assert source.asked[-1][0] == START_S + 2
+    history.view("a", None, recent_s=5, over=False)
+    assert source.asked[-1][0] is None
+
+
+# charts
+
+
+def all_charts(rows: Any) -> list[charts.Option]:
+    marks = [charts.Mark(START_S + 1, "Rate"), charts.Mark(START_S - 100, "long ago")]
+    return [
+        charts.outcomes(rows, SPAN, marks),
+        charts.errors(rows, SPAN, marks),
+        charts.latency(rows, SPAN, marks),
+        charts.pending(rows, SPAN, 5000, marks),
+        charts.oldest(rows, SPAN, 5.0, marks),
+        charts.repairs(rows, SPAN, marks),
+    ]
+
+
+@pytest.mark.parametrize("rows", [[], timeline(steady(5)).intervals(None)], ids=["empty", "steady"])
+def test_options_are_plain_json_with_their_data_in_the_dataset(rows: Any) -> None:
+    """Every option goes to the browser as JSON, does not animate, and every series names a column of the dataset."""
+    for option in all_charts(rows):
+        json.dumps(option, allow_nan=False)
+        assert option["animation"] is False
+        columns = option["dataset"]["dimensions"]
+        assert all(len(row) == len(columns) for row in option["dataset"]["source"])
+        assert all(one["encode"]["y"] in columns for one in option["series"][:-1])
+
+
+def test_marks_are_drawn_on_every_chart_within_the_window() -> None:
+    """What happened stands as an upright line on all charts; what lies outside of the window does not."""
+    for option in all_charts(timeline(steady(5)).intervals(None)):
+        upright = [line["xAxis"] for line in option["series"][-1]["markLine"]["data"] if "xAxis" in line]
+        assert upright == [round((START_S + 1) * 1000)]
+
+
+def test_each_outcome_has_its_colour_and_only_what_occurred_is_shown() -> None:
+    """One outcome, one colour, everywhere; outcomes that did not occur take no place in the legend."""
+    rows = timeline([*steady(3), sample(4, rejected=100, duplicates=50, accepted=4100)]).intervals(None)
+    series = {one["name"]: one["color"] for one in charts.outcomes(rows, SPAN)["series"][:-1]}
+    assert series == {
+        "acked": style.ACKED,
+        "duplicate": style.DUPLICATE,
+        "rejected": style.REJECTED,
+        "offered": style.OFFERED,
+    }
+
+
+def test_stack_adds_up_to_what_was_settled() -> None:
+    """Plain acks, duplicates and late acks are apart in the stack and together are all acks."""
+    rows = timeline([light(0.0), light(1.0, acked=100, duplicates=20, late_acks=5, accepted=100)]).intervals(None)
+    (point,) = charts.outcomes(rows, SPAN)["dataset"]["source"]
+    assert point[1:4] == [75.0, 20.0, 5.0]
+
+
+def test_latency_axis_is_logarithmic_in_whole_decades() -> None:
+    """Percentiles lie on a log axis that begins and ends at powers of ten, in milliseconds."""
+    option = charts.latency(timeline(steady(3)).intervals(None), SPAN)
+    assert option["yAxis"]["type"] == "log"
+    assert option["yAxis"]["min"] <= option["dataset"]["source"][0][1] <= option["yAxis"]["max"]
+    assert [one["lineStyle"]["type"] for one in option["series"][:3]] == ["dotted", "dashed", "solid"]
+
+
+def test_pending_chart_draws_limit_and_alert() -> None:
+    """The window's limit and the alert's threshold are lines of the chart, and inside its axis."""
+    option = charts.pending(timeline(steady(3)).intervals(None), SPAN, 5000)
+    levels = [line["yAxis"] for line in option["series"][-1]["markLine"]["data"]]
+    assert levels == [5000, 10_000]
+    assert option["yAxis"]["max"] > 10_000
+
+
+def test_chart_of_nothing_says_so() -> None:
+    """No errors is a good thing and is said in words, not left as an empty box."""
+    assert charts.errors(timeline(steady(3)).intervals(None), SPAN)["title"]["text"] == "No errors in this window"
+
+
+def test_time_axis_grows_in_steps_and_then_moves() -> None:
+    """A young run is given room, so that the axis holds still; once the window is full it moves; at the end it fits."""
+    rows = timeline(steady(40)).intervals(None)
+    assert charts.span_of(rows, 60.0, growing=True) == charts.Span(START_S, START_S + 60)
+    assert charts.span_of(rows, 60.0, growing=False) == charts.Span(START_S, START_S + 40)
+    assert charts.span_of(rows[-30:], 30.0, growing=True) == charts.Span(START_S + 10, START_S + 40)
+
+
+# journal
+
+
+def test_journal_tells_all_that_happened_newest_first() -> None:
+    """Start, events, edits of the rate, alerts and the end are one list."""
+    run = run_info(RunStatus.STOPPED)
+    run_timeline = timeline([light(0.0, target_rate=1.0), light(5.0, target_rate=50.0)])
+    told = journal.entries(
+        run,
+        [BusEvent(START_S + 1, EventKind.DISCONNECTED, "lost")],
+        [
+            AlertChange(START_S + 2, "pending", True, 6000, 5000, "too many"),
+            AlertChange(START_S + 3, "pending", False, 1, 5000),
+        ],
+        run_timeline.edits,
+    )
+    assert [entry.word for entry in told] == ["Stopped", "Rate", "Alert over", "Alert", "Disconnected", "Start"]
+
+
+def test_alert_fires_until_its_rule_says_otherwise() -> None:
+    """Each rule counts by its last change."""
+    changes = [
+        AlertChange(1.0, "pending", True, 6000, 5000),
+        AlertChange(2.0, "error_ratio", True, 0.5, 0.01),
+        AlertChange(3.0, "pending", False, 10, 5000),
+    ]
+    assert [alert.rule for alert in journal.firing(changes)] == ["error_ratio"]
+    assert journal.headline(changes[1]) == "Error ratio above 1\N{NARROW NO-BREAK SPACE}%"
+
+
+def test_failures_that_are_alike_are_one_group() -> None:
+    """Outcome, kind and text make a group; it has its size, its first and last time and an id to look for."""
+
+    def failure(at_s: float, kind: str, message_id: str) -> FailedMessage:
+        return FailedMessage(at_s, message_id, "t", "unknown", False, 3, "ambiguous", kind, "no reply")
+
+    groups = journal.failure_groups([failure(3, "timeout", "c"), failure(2, "closed", "b"), failure(1, "timeout", "a")])
+    assert [(g.kind, g.count, g.first_wall_s, g.last_wall_s, g.sample_id) for g in groups] == [
+        ("timeout", 2, 1, 3, "c"),
+        ("closed", 1, 2, 2, "b"),
+    ]
+
+
+# style
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "\N{EN DASH}"),
+        (0.0, "0 ms"),
+        (0.00085, "850 µs"),
+        (0.0125, "12.5 ms"),
+        (0.99996, "1.00 s"),
+        (3.2, "3.20 s"),
+        (125.0, "2 min 5 s"),
+    ],
+)
+def test_duration_has_the_unit_that_suits_it(seconds: float | None, text: str) -> None:
+    """Three figures and a unit, always."""
+    assert style.duration(seconds).replace(style.THIN_SPACE, " ") == text
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [
+        (None, "\N{EN DASH}"),
+        (0.0, "0 %"),
+        (0.00001, "< 0.01 %"),
+        (0.0042, "0.42 %"),
+        (0.99999, "100 %"),
+        (0.5, "50.0 %"),
+    ],
+)
+def test_small_ratio_is_never_rounded_to_nothing(ratio: float | None, text: str) -> None:
+    """One failure of a million must not read 0 %."""
+    assert style.percent(ratio).replace(style.THIN_SPACE, " ") == text

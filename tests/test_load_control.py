@@ -1,0 +1,231 @@
+"""LoadControl with worker processes of a few lines that speak the worker's protocol, and with the real one."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dashboard.control import EMBEDDED_URL, BrokerState, LoadControl, LoadSettings, Phase
+from dashboard.process import LoadRefused
+from eventbus import ConnectFailed
+from eventbus.embedded.nats import EmbeddedNats
+from eventbus.observe import RunStatus, StoreReader
+
+SETTINGS = LoadSettings(url="nats://127.0.0.1:4222", topic="demo.events", rate=100.0)
+
+OBEDIENT = """
+import json, sys
+def say(**reply): print(json.dumps(reply), flush=True)
+say(event="ready")
+for line in sys.stdin:
+    command = json.loads(line)
+    sys.stderr.write(line)
+    if command["cmd"] == "start":
+        open(sys.argv[-1] + ".started", "w").write(line)
+        say(event="started", run_id="run-7", url=command["url"])
+    elif command["cmd"] == "set":
+        open(sys.argv[-1] + ".rate", "w").write(str(command["rate"]))
+    elif command["cmd"] == "stop":
+        say(event="ended", run_id="run-7", status="stopped", report={})
+"""
+REFUSING = """
+import sys
+print('{"event": "ready"}', flush=True)
+sys.stdin.readline()
+print('{"event": "error", "text": "no broker answers at nats://127.0.0.1:4222"}', flush=True)
+sys.stdin.read()
+"""
+CRASHING = "import sys; sys.stdin.readline(); sys.exit('the disk is full')"
+DYING = OBEDIENT.replace(
+    "open(sys.argv", "import os, threading; threading.Timer(0.2, os._exit, [3]).start(); open(sys.argv"
+)
+
+
+class StubBroker:
+    def __init__(self, trouble: str | None = None) -> None:
+        self.trouble = trouble
+        self.running = False
+        self.url = "nats://127.0.0.1:39999"
+
+    def start(self) -> None:
+        if self.trouble is not None:
+            raise ConnectFailed(self.trouble)
+        self.running = True
+
+    def stop(self) -> None:
+        self.running = False
+
+    def is_running(self) -> bool:
+        return self.running
+
+
+def eventually(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.fixture
+def control(tmp_path: Path) -> Iterator[Callable[..., LoadControl]]:
+    made: list[LoadControl] = []
+
+    def make(script: str, broker: StubBroker | None = None, timeout_s: float = 10.0) -> LoadControl:
+        worker = (sys.executable, "-c", script)
+        made.append(
+            LoadControl(
+                tmp_path / "runs.db", broker=lambda: broker or StubBroker(), worker=worker, start_timeout_s=timeout_s
+            )
+        )
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close(0.0)
+
+
+def pid_of(control: LoadControl) -> int:
+    assert control._worker is not None
+    return control._worker._process.pid
+
+
+def test_run_goes_from_start_to_stop(control: Callable[..., LoadControl], tmp_path: Path) -> None:
+    """Start gives the run's id, the rate is passed on, stop ends it, and the process goes with its run."""
+    load = control(OBEDIENT)
+    assert load.start(SETTINGS) == "run-7"
+    assert load.status().phase is Phase.RUNNING
+    pid = pid_of(load)
+    load.set_rate(250.0)
+    eventually((tmp_path / "runs.db.rate").exists)
+    load.stop()
+    eventually(lambda: load.status().phase is Phase.IDLE)
+    assert load.status().run_id == "run-7"
+    assert load.status().error is None
+    eventually(lambda: gone(pid))
+
+
+def test_second_start_is_refused_while_a_run_goes_on(control: Callable[..., LoadControl]) -> None:
+    """One run at a time, whoever asks."""
+    load = control(OBEDIENT)
+    load.start(SETTINGS)
+    with pytest.raises(LoadRefused, match="going on already"):
+        load.start(SETTINGS)
+    assert load.status().phase is Phase.RUNNING
+
+
+def test_embedded_url_means_the_broker_of_the_dashboard(control: Callable[..., LoadControl], tmp_path: Path) -> None:
+    """The worker is told where the dashboard's own broker listens; that broker is started if it is not there."""
+    broker = StubBroker()
+    load = control(OBEDIENT, broker)
+    load.start(LoadSettings(url=EMBEDDED_URL, topic="demo.events", rate=1.0))
+    assert broker.running
+    assert broker.url in (tmp_path / "runs.db.started").read_text()
+    load.close(5.0)
+    assert not broker.running
+
+
+def test_broker_that_died_is_started_again(control: Callable[..., LoadControl]) -> None:
+    """Each start looks whether the broker is still there."""
+    broker = StubBroker()
+    load = control(OBEDIENT, broker)
+    load.start_broker()
+    eventually(lambda: load.broker_status().state is BrokerState.READY)
+    broker.running = False
+    load.start(LoadSettings(url=EMBEDDED_URL, topic="demo.events", rate=1.0))
+    assert broker.running
+
+
+def test_broker_that_does_not_start_is_told(control: Callable[..., LoadControl]) -> None:
+    """The reason, and what to do instead, are in the status and in the refusal."""
+    load = control(OBEDIENT, StubBroker("no room on disk"))
+    with pytest.raises(LoadRefused, match=r"no room on disk.*URL of a running one"):
+        load.start(LoadSettings(url=EMBEDDED_URL, topic="demo.events", rate=1.0))
+    assert load.broker_status().state is BrokerState.FAILED
+    assert "no room on disk" in (load.status().error or "")
+
+
+@pytest.mark.parametrize(
+    ("script", "words"), [(REFUSING, "no broker answers"), (CRASHING, "exit code 1.*the disk is full")]
+)
+def test_worker_that_cannot_begin_says_why(control: Callable[..., LoadControl], script: str, words: str) -> None:
+    """What the worker said, or how it died, is what the user reads; nothing is left running."""
+    load = control(script)
+    with pytest.raises(LoadRefused, match=words):
+        load.start(SETTINGS)
+    assert not load.status().active
+
+
+def test_worker_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """A command that cannot be run is a refusal, not an OSError."""
+    load = LoadControl(tmp_path / "runs.db", broker=StubBroker, worker=(str(tmp_path / "missing"),))
+    with pytest.raises(LoadRefused, match="did not start"):
+        load.start(SETTINGS)
+
+
+def test_silent_worker_is_given_up_and_ended(control: Callable[..., LoadControl]) -> None:
+    """A worker that says nothing is waited for only so long."""
+    load = control("import sys; sys.stdin.read()", timeout_s=0.3)
+    with pytest.raises(LoadRefused, match="did not begin within"):
+        load.start(SETTINGS)
+    assert not load.status().active
+
+
+def test_worker_that_dies_in_the_run_is_told(control: Callable[..., LoadControl]) -> None:
+    """A death without an end is an error in the status, and a new start is possible."""
+    load = control(DYING)
+    load.start(SETTINGS)
+    eventually(lambda: not load.status().active)
+    assert "exit code 3" in (load.status().error or "")
+    with pytest.raises(LoadRefused, match="no run whose rate"):
+        load.set_rate(5.0)
+
+
+def test_close_is_bounded_even_for_a_deaf_worker(
+    control: Callable[..., LoadControl], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that hears neither its input nor SIGTERM gets SIGKILL; closing twice is nothing."""
+    monkeypatch.setattr("dashboard.process.KILL_TIMEOUT_S", 0.2)
+    load = control(
+        OBEDIENT.replace(
+            "import json, sys", "import json, sys, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)"
+        )
+        + "\ntime.sleep(60)"
+    )
+    load.start(SETTINGS)
+    pid = pid_of(load)
+    load.close(0.2)
+    assert gone(pid)
+    load.close(0.2)
+    with pytest.raises(LoadRefused, match="shutting down"):
+        load.start(SETTINGS)
+
+
+@pytest.mark.integration
+def test_real_worker_publishes_to_the_real_embedded_broker(tmp_path: Path) -> None:
+    """The whole path without a page: broker, worker, store; every accepted message is acked."""
+    store = tmp_path / "runs.db"
+    load = LoadControl(store, broker=EmbeddedNats)
+    try:
+        run_id = load.start(LoadSettings(url=EMBEDDED_URL, topic="demo.events", rate=500.0, duration_s=1.0))
+        eventually(lambda: not load.status().active, 20.0)
+        run = StoreReader(store).run(run_id)
+        assert load.status().error is None
+        assert run is not None
+        assert run.status is RunStatus.FINISHED
+        assert run.report is not None
+        assert run.report["acked"] == run.report["accepted"] == 500
+    finally:
+        load.close()

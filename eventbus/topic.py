@@ -22,7 +22,8 @@ class TopicConfig:
         otherwise the stream's own is read. Default 120 s, JetStream's own.
     replicas: 1 to 5.
     storage: "file" or "memory".
-    max_message_bytes: largest payload that this topic takes; None leaves it to the broker.
+    max_message_bytes: largest message that this topic takes, headers included (a message id needs some 60 bytes);
+        None leaves it to the broker.
     partitions: Kafka only.
     allow_duplicates: True lets an ambiguous message be sent again where the broker cannot deduplicate, and on NATS
         sends no message id unless the caller gives one.

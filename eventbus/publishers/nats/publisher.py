@@ -36,6 +36,7 @@ _MAX_SUBJECT_BYTES = 3900
 """A control line above 4,096 bytes makes the server close the connection; the rest of it needs the difference."""
 _ID_HEADER_BYTES = 64
 """Room for the version line and a message id made by the bus, when a size is checked."""
+_API_PREFIX = "$JS.API."
 _CACHED_SUBJECTS = 10_000
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _DENIED = re.compile(r'Permissions Violation for (Publish|Subscription) to "([^"]*)"', re.IGNORECASE)
@@ -61,6 +62,7 @@ class NatsPublisher:
         self._refusal = ""
         self._refused = asyncio.Event()
         self._connected = asyncio.Event()
+        self._api_denied = asyncio.Event()
         self._last_error = "no answer"
         self._rebuilding: asyncio.Task[None] | None = None
         self._frames: list[bytes] = []
@@ -138,6 +140,7 @@ class NatsPublisher:
         assert self._client is not None
         assert self._sink is not None
         self._max_payload = self._client.max_payload
+        self._api_denied.clear()
         self._ready = self._was_ready = True
         self._connected.set()
         self._tell(EventKind.CONNECTED, f"connected to {self._shown()}")
@@ -214,6 +217,8 @@ class NatsPublisher:
                 why = f"this user may not publish to {denied[2]!r}"
                 failure = Failure(ErrorClass.FATAL, ErrorKind.PERMISSION, why, topic=denied[2])
                 self._sink.replied([failure])
+                if denied[2].startswith(_API_PREFIX):
+                    self._api_denied.set()
             elif denied[2].startswith(self._inbox[:-1]):
                 self._deny(f"this user may not subscribe to {denied[2]!r}, so no ack can ever arrive")
 
@@ -226,10 +231,25 @@ class NatsPublisher:
         if self._client is None or not self._ready:
             text = f"topic {name!r}: no connection"
             raise TopicError(text, error_class=ErrorClass.TRANSIENT, kind=ErrorKind.UNAVAILABLE)
-        route, created = await streams.prepare(self._client, name, config)
+        asking = asyncio.ensure_future(streams.prepare(self._client, name, config))
+        denied = asyncio.ensure_future(self._api_denied.wait())
+        try:
+            await asyncio.wait((asking, denied), return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                return self._unasked(name, config)
+            route, created = asking.result()
+        finally:
+            asking.cancel()
+            denied.cancel()
         if created:
             self._tell(EventKind.STREAM_CREATED, f"stream {route.log} created for {', '.join(route.covers)}")
         return route
+
+    def _unasked(self, name: str, config: TopicConfig | None) -> Route:
+        """For a user who may publish but not ask about streams: no duplicate window is known, so nothing is assumed."""
+        text = f"topic {name!r}: this user may not ask for its stream; what is in doubt will not be sent again"
+        self._tell(EventKind.TOPIC_WARNING, text)
+        return Route(config or TopicConfig(name), None, deduplicates=False, duplicate_window_s=0.0, covers=(name,))
 
     # ---- messages ----------------------------------------------------------------------------------------------
 
@@ -252,6 +272,9 @@ class NatsPublisher:
         topic, payload, _, headers, own_id = pending.message
         head = self._heads.get(topic) or self._head_of(topic)
         size = len(payload)
+        if size + _ID_HEADER_BYTES > self._max_payload:  # it was accepted when the server took more
+            self._refuse_too_large(pending, size)
+            return
         if headers is not None or own_id is not None:
             block = header_block(pending.message_id, headers)
             control = f"HPUB {head}{pending.token} {len(block)} {len(block) + size}\r\n".encode() + block
@@ -264,6 +287,12 @@ class NatsPublisher:
                 f"HPUB {head}{token} {block_size} {block_size + size}\r\nNATS/1.0\r\nNats-Msg-Id: {message_id}\r\n\r\n"
             ).encode()
         self._gather(control, payload)
+
+    def _refuse_too_large(self, pending: Outgoing, size: int) -> None:
+        """Sending it would make the server close the connection, to the harm of everything else in flight."""
+        text = f"{size} bytes of payload; the server now takes {self._max_payload} with headers"
+        assert self._sink is not None
+        self._sink.replied([Failure(ErrorClass.FATAL, ErrorKind.TOO_LARGE, text, (pending.token,))])
 
     def send_unacknowledged(self, message: Message) -> bool:
         """The same without a reply subject; False without a connection."""

@@ -32,8 +32,9 @@ class AckTransport(Transport):
         self._on_closed = on_closed
 
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
-        """Open a connection; frames start anew."""
+        """Open a connection; frames start anew. nats-py leaves the one of a refused handshake open."""
         self._reader.reset()
+        self._abort()
         await self._inner.connect(uri, buffer_size, connect_timeout)
 
     async def connect_tls(
@@ -80,10 +81,13 @@ class AckTransport(Transport):
         What was not answered is in doubt anyway; who wants it delivered flushes first.
         """
         self._on_closed()
+        self._abort()
+        self._inner.close()  # type: ignore[no-untyped-call]
+
+    def _abort(self) -> None:
         writer = getattr(self._inner, "_io_writer", None)
         if writer is not None:
             writer.transport.abort()
-        self._inner.close()  # type: ignore[no-untyped-call]
 
     def at_eof(self) -> bool:
         """True where the peer has ended the connection."""

@@ -79,6 +79,7 @@ class ScriptedPublisher:
 
     capabilities = Capabilities(system="scripted")
     backlog_bytes = 0
+    unchecked_bytes = 1024
 
     def __init__(self) -> None:
         self.sink: AckSink | None = None
@@ -124,6 +125,24 @@ class Recorder:
         self.events.append(event)
 
 
+def _nobody_awaits() -> asyncio.Future[None]:
+    raise AssertionError("nobody awaits here")
+
+
+class FakeLedger:
+    """What a PendingAck needs of its ledger, where nobody awaits it."""
+
+    def __init__(self) -> None:
+        self.id_prefix = "bus-"
+        self.make_future: Callable[[], asyncio.Future[None]] = _nobody_awaits
+
+
+def pending_ack(token: int = 1, size: int = 1, timeout_ns: int = SECOND, accepted_ns: int = 1000) -> PendingAck:
+    """A message as AckHandler makes it, outside of any ledger."""
+    message = Message("orders", b"x" * size)
+    return PendingAck(token, message, route(), size, timeout_ns, accepted_ns, 0, FakeLedger())
+
+
 class FixedChance:
     """Implements ports.Random with one value."""
 
@@ -148,7 +167,7 @@ def route(
 
 
 class Bench:
-    """A ledger in virtual time with a scripted publisher: all that a test of AckHandler needs. Call ``finish`` at the end."""
+    """A ledger in virtual time with a scripted publisher: all that a test of AckHandler needs; ``finish`` it."""
 
     def __init__(
         self,
@@ -207,7 +226,9 @@ class Bench:
         assert pending is not None
         return pending
 
-    def wait_for_room(self, size: int = 1, via: Route | None = None, timeout_s: float = 5.0) -> asyncio.Task[PendingAck]:
+    def wait_for_room(
+        self, size: int = 1, via: Route | None = None, timeout_s: float = 5.0
+    ) -> asyncio.Task[PendingAck]:
         """A task in ``accept``, as a publish that found no room."""
         return self.start(self.wait_for_room_here(size, via, timeout_s))
 
@@ -249,5 +270,5 @@ class Bench:
 async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
     """Wait, on a real event loop, until ``condition`` is true; fails after ``timeout_s``."""
     async with asyncio.timeout(timeout_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # any condition at all; none of them has an event
             await asyncio.sleep(0.001)

@@ -13,10 +13,10 @@ from eventbus.ack.handler import AckHandler
 from eventbus.config import AckStrategy
 from eventbus.errors import BusClosed, ConfigError, ErrorClass, ErrorKind, FlushTimeout, StallTimeout, WindowFull
 from eventbus.event import BusEvent, EventKind
-from eventbus.message import Message
+from eventbus.message import Message, unchecked
 from eventbus.observe.callbacks import CallbackRunner
 from eventbus.observe.counters import BusCounters
-from eventbus.ports import Clock, Observer, Publisher
+from eventbus.ports import Clock, Observer, Publisher, Route
 from eventbus.receipt import Receipt, SettledReceipt
 from eventbus.report import AckOutcome, CloseReport, DeliveryReport
 from eventbus.routing import Routing
@@ -57,10 +57,12 @@ class EventBus:
         self._publisher = publisher
         self._handler = handler
         self._routing = routing
+        self._routes = routing.by_name
         self._counters = counters
         self._callbacks = callbacks
         self._observer = observer
         self._strategy = strategy
+        self._unified = strategy is AckStrategy.UNIFIED
         self._clock = clock
         self._stall_timeout_s = stall_timeout_s
         self._on_closed = on_closed
@@ -89,9 +91,7 @@ class EventBus:
         """
         if self._closing is not None:
             raise BusClosed("the bus is closed; nothing was accepted")
-        message = Message(topic, payload, key, headers, message_id)
-        self._publisher.check(message)
-        route = self._routing.find(topic)
+        message, route = self._checked(topic, payload, key, headers, message_id)
         timeout_ns = route.timeout_ns if ack_timeout_s is None else _checked_ns(ack_timeout_s)
         if self._callbacks is not None and self._callbacks.full:
             await self._wait(self._callbacks.wait_for_room, "delivery callbacks to catch up")
@@ -104,7 +104,7 @@ class EventBus:
         if self._burst >= _TURN:
             self._burst = 0
             await asyncio.sleep(0)
-        if self._strategy is not AckStrategy.UNIFIED:
+        if not self._unified:
             await self._follow(receipt)
         return receipt
 
@@ -126,9 +126,7 @@ class EventBus:
             raise ConfigError("publish_nowait cannot wait for each ack: use publish, or another AckStrategy")
         if self._closing is not None:
             raise BusClosed("the bus is closed; nothing was accepted")
-        message = Message(topic, payload, key, headers, message_id)
-        self._publisher.check(message)
-        route = self._routing.find(topic)
+        message, route = self._checked(topic, payload, key, headers, message_id)
         timeout_ns = route.timeout_ns if ack_timeout_s is None else _checked_ns(ack_timeout_s)
         if self._callbacks is not None and self._callbacks.full:
             raise WindowFull("delivery callbacks are behind by a whole window; nothing was accepted")
@@ -147,6 +145,23 @@ class EventBus:
         if self._strategy is AckStrategy.TASK_PER_MESSAGE:
             self._follow_in_task(receipt)
         return receipt
+
+    def _checked(
+        self,
+        topic: str,
+        payload: bytes | bytearray | memoryview,
+        key: str | None,
+        headers: Mapping[str, str] | None,
+        message_id: str | None,
+    ) -> tuple[Message, Route]:
+        """The message and its route, or InvalidMessage. What needs no checking (see Publisher) takes the short way."""
+        if type(payload) is bytes and type(topic) is str and headers is None and message_id is None and key is None:
+            route = self._routes.get(topic)
+            if route is not None and len(payload) <= self._publisher.unchecked_bytes:
+                return unchecked((topic, payload, None, None, None)), route
+        message = Message(topic, payload, key, headers, message_id)
+        self._publisher.check(message)
+        return message, self._routing.find(topic)
 
     # ---- the other strategies ----------------------------------------------------------------------------------
 

@@ -102,7 +102,13 @@ class Outgoing(Protocol):
 
 
 class AckSink(Protocol):
-    """The ledger's door, as an adapter sees it. Call it on the event loop's thread only."""
+    """The ledger's door, as an adapter sees it. Call it on the event loop's thread only.
+
+    id_prefix: a message id made by the bus is this and the token.
+    """
+
+    @property
+    def id_prefix(self) -> str: ...
 
     def replied(self, replies: Sequence[Reply]) -> None:
         """Settle, or plan a retry of, everything that ``replies`` speak of. Never raises, never waits."""
@@ -132,6 +138,11 @@ class Publisher(Protocol):
 
         config: as the user gave it, perhaps a pattern; None takes the defaults.
         """
+
+    @property
+    def unchecked_bytes(self) -> int:
+        """A payload up to this size, without headers, key or id of its own, for a topic that was checked before,
+        need not be checked again. May change with the connection."""
 
     def check(self, message: Message) -> None:
         """Raise InvalidMessage for what this broker would refuse in a way that harms more than the message."""

@@ -55,7 +55,8 @@ class Routing:
         self._strategy = strategy
         self._clock = clock
         self._ack_timeout_s = ack_timeout_s
-        self._by_name: dict[str, Route] = {}
+        self.by_name: dict[str, Route] = {}
+        """The cache that ``find`` asks first; read by the bus on its hot path, changed here only."""
         self._known: list[Route] = []
         handler.reroute = self.reroute
         self._preparing: dict[str, _Preparation] = {}
@@ -66,12 +67,12 @@ class Routing:
 
         Looks the stream up again, and makes it where that is allowed; one look-up serves all messages that wait for it.
         """
-        current = self._by_name.get(name)
+        current = self.by_name.get(name)
         if current is not None and (current is not route or not route.ready):
             return current
         if route in self._known:
             self._known.remove(route)
-        self._by_name.pop(name, None)  # other names that have this route come here by themselves
+        self.by_name.pop(name, None)  # other names that have this route come here by themselves
         return self.find(name)
 
     async def prepare_configured(self) -> None:
@@ -81,7 +82,7 @@ class Routing:
 
     def find(self, name: str) -> Route:
         """The route of a topic; a provisional one, not ready, while it is being prepared. Never waits."""
-        route = self._by_name.get(name)
+        route = self.by_name.get(name)
         return route if route is not None else self._find_slowly(name)
 
     async def settled(self, name: str) -> Route:
@@ -90,7 +91,7 @@ class Routing:
         preparation = self._preparing.get(name)
         if not route.ready and preparation is not None:
             await asyncio.wait([preparation.task])
-            route = self._by_name.get(name, route)
+            route = self.by_name.get(name, route)
         return route
 
     def _find_slowly(self, name: str) -> Route:
@@ -123,7 +124,7 @@ class Routing:
                     route = self._learn(name, await self._publisher.prepare(name, config))
             except TopicError as error:
                 if error.error_class is ErrorClass.FATAL:
-                    self._by_name.pop(name, None)  # the next publish asks again
+                    self.by_name.pop(name, None)  # the next publish asks again
                     self._preparing.pop(name, None)
                     failure = Failure(ErrorClass.FATAL, error.kind, str(error))
                     self._handler.routes_prepared({provisional: failure})
@@ -158,9 +159,9 @@ class Routing:
         return replace(route, acknowledged=acknowledged, timeout_ns=int(timeout_s * 1e9))
 
     def _cache(self, name: str, route: Route) -> Route:
-        if len(self._by_name) >= _CACHED_NAMES:
-            self._by_name.clear()
-        self._by_name[name] = route
+        if len(self.by_name) >= _CACHED_NAMES:
+            self.by_name.clear()
+        self.by_name[name] = route
         return route
 
     async def close(self) -> None:

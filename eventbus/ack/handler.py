@@ -19,6 +19,8 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import cast
 
 from eventbus.ack.pending import PendingAck
 from eventbus.ack.retry import Attempt, RetryAt, RetryPolicy
@@ -67,9 +69,9 @@ class AckHandler:
         self._observer = observer
         self._now_ns = clock.monotonic_ns
         self._random = random.random
-        self._id_prefix = id_prefix
+        self.id_prefix = id_prefix
         self._loop = asyncio.get_running_loop()
-        self._make_future = self._loop.create_future
+        self.make_future = self._loop.create_future
         self.reroute: Callable[[str, Route], Route] = lambda name, route: route
         """Asked for another route when nobody took a message, or a route was not ready; set by Routing."""
         self._last_token = 0
@@ -87,19 +89,37 @@ class AckHandler:
 
     # ---- in ----------------------------------------------------------------------------------------------------
 
-    def try_accept(self, message: Message, route: Route, timeout_ns: int) -> PendingAck | None:
-        """Take a message into the ledger and send it; None where there is no room, or others wait already."""
+    def try_accept(self, message: Message, route: Route, timeout_ns: int, joined_ns: int = 0) -> PendingAck | None:
+        """Take a message into the ledger and send it; None where there is no room, or others wait already.
+
+        joined_ns: of a publisher whose turn has come, when it began to wait.
+        """
         if self._closing:
             raise BusClosed("the bus is closed; nothing was accepted")
         size = len(message.payload) if message.headers is None else _size(message)
-        if self._room.queue or not self._window.has_room(size):
-            if size > self._window.max_bytes:
+        window = self._window
+        if (self._room.queue and not joined_ns) or not window.has_room(size):
+            if size > window.max_bytes:
                 raise InvalidMessage(
                     f"message for {message.topic!r} has {size} bytes with headers, more than max_pending_bytes "
-                    f"({self._window.max_bytes}) can ever hold: raise that setting or send less"
+                    f"({window.max_bytes}) can ever hold: raise that setting or send less"
                 )
             return None
-        return self._accept(message, route, size, timeout_ns)
+        now_ns = self._now_ns()
+        self._last_token = token = self._last_token + 1
+        waited_ns = now_ns - joined_ns if joined_ns else 0
+        pending = PendingAck(token, message, route, size, timeout_ns, now_ns, waited_ns, self)
+        self._tally.accepted += 1
+        if self._connected and route.ready:
+            pending.sent(now_ns)
+            due_ns = window.admit_sent(pending)
+            if due_ns < self._armed_ns:
+                self._arm(due_ns)
+            self._publisher.send(pending)
+        else:
+            window.admit(pending)
+            self._hold(pending)
+        return pending
 
     async def accept(self, message: Message, route: Route, timeout_ns: int) -> PendingAck:
         """Wait for room in FIFO order, then as ``try_accept``. Cancelling gives the place back: nothing is sent.
@@ -107,7 +127,7 @@ class AckHandler:
         Raises StallTimeout or BusClosed.
         """
         size = len(message.payload) if message.headers is None else _size(message)
-        place = Place(self._make_future(), size, self._now_ns())
+        place = Place(self.make_future(), size, self._now_ns())
         self._room.join(place)
         if self._stall_timeout_ns is not None:
             self._arm(place.joined_ns + self._stall_timeout_ns)
@@ -123,33 +143,11 @@ class AckHandler:
                 if place.future.done() and not place.future.cancelled():
                     place.future.exception()  # of two reasons in one turn, the caller hears of the cancellation only
                 self._grant()
-        if self._closing:
-            raise BusClosed("the bus was closed while this publish waited for room; nothing was accepted")
         if not route.ready:  # its preparation may have ended meanwhile
             route = self.reroute(message.topic, route)
-        return self._accept(message, route, size, timeout_ns, place.joined_ns)
-
-    def _accept(self, message: Message, route: Route, size: int, timeout_ns: int, since_ns: int = 0) -> PendingAck:
-        now_ns = self._now_ns()
-        waited_ns = now_ns - since_ns if since_ns else 0
-        self._last_token = token = self._last_token + 1
-        pending = PendingAck(
-            token, message, route, size, timeout_ns, now_ns, waited_ns, self._id_prefix, self._make_future
-        )
-        self._window.admit(pending)
-        self._tally.accepted += 1
-        if self._connected and route.ready:
-            self._send(pending, now_ns)
-        else:
-            self._hold(pending)
-        return pending
-
-    def _send(self, pending: PendingAck, now_ns: int) -> None:
-        pending.sent(now_ns)
-        due_ns = self._window.await_ack(pending)
-        if due_ns < self._armed_ns:
-            self._arm(due_ns)
-        self._publisher.send(pending)
+        accepted = self.try_accept(message, route, timeout_ns, place.joined_ns)
+        assert accepted is not None  # the place was kept for it
+        return accepted
 
     def _hold(self, pending: PendingAck) -> None:
         self._held[pending.token] = pending
@@ -166,7 +164,9 @@ class AckHandler:
         elif self._connected and pending.route.ready:
             if pending.attempts:
                 self._tally.retries += 1
-            self._send(pending, now_ns)
+            pending.sent(now_ns)
+            self._arm(self._window.await_ack(pending))
+            self._publisher.send(pending)
         else:
             self._hold(pending)
 
@@ -229,33 +229,46 @@ class AckHandler:
         ]
 
     def _acked(self, batch: AckBatch, now_ns: int) -> None:
-        settled: list[PendingAck] = []
-        latencies_ns: list[int] = []
-        for index, pending in enumerate(self._window.find(batch.tokens)):
-            if pending is None:
-                self._acked_late(batch, index, now_ns)
-            elif pending.ack is None:  # else two copies of one message are acked in the same batch
-                pending.ack = batch
-                pending.index = index
-                settled.append(pending)
-                latencies_ns.append(now_ns - pending.sent_ns)
-        self._tally.acked_after(latencies_ns)
+        found: Sequence[PendingAck | None] = self._window.find(batch.tokens)
+        if not all(found) or (self._tally.retries and len(set(batch.tokens)) < len(batch.tokens)):
+            batch, found = self._sorted_out(batch, found, now_ns)
+        settled = cast(Sequence[PendingAck], found)
+        place = (batch.log, batch.partition)
+        for pending, offset in zip(settled, batch.offsets, strict=True):
+            pending.place = place
+            pending.offset = offset
+        self._tally.acked_after([now_ns - pending.sent_ns for pending in settled])
         if batch.duplicates:
-            self._tally.duplicates += sum(pending.token in batch.duplicates for pending in settled)
+            for pending in settled:
+                pending.duplicate = pending.token in batch.duplicates
+                self._tally.duplicates += pending.duplicate
         self._settle(settled, AckEvent.ACK, now_ns)
 
-    def _acked_late(self, batch: AckBatch, index: int, now_ns: int) -> None:
-        token = batch.tokens[index]
+    def _sorted_out(
+        self, batch: AckBatch, found: Sequence[PendingAck | None], now_ns: int
+    ) -> tuple[AckBatch, list[PendingAck]]:
+        """The rest of a batch in which some acks are late, of nothing that is known, or a second copy's."""
+        rest: dict[int, tuple[int, PendingAck]] = {}
+        for token, offset, pending in zip(batch.tokens, batch.offsets, found, strict=True):
+            if pending is None:
+                self._acked_late(batch, token, offset, now_ns)
+            else:
+                rest.setdefault(token, (offset, pending))
+        offsets = [offset for offset, _ in rest.values()]
+        return replace(batch, tokens=list(rest), offsets=offsets), [pending for _, pending in rest.values()]
+
+    def _acked_late(self, batch: AckBatch, token: int, offset: int, now_ns: int) -> None:
         pending = self._remembered.pop(token, None)
         if pending is None:  # the reply to a second copy of something acked before, or to something of long ago
             return
         pending.advance(AckEvent.ACK)
-        pending.ack, pending.index, pending.was_late = batch, index, True
+        pending.place, pending.offset = (batch.log, batch.partition), offset
+        pending.duplicate, pending.was_late = token in batch.duplicates, True
         pending.settled_ns = now_ns
         self._tally.unknown -= 1
         self._tally.acked += 1
         self._tally.late_acks += 1
-        self._tally.duplicates += token in batch.duplicates
+        self._tally.duplicates += pending.duplicate
         self._reports.append(_report(pending))
 
     def _failed(self, failure: Failure, concerned: Iterable[PendingAck], now_ns: int) -> None:
@@ -442,7 +455,7 @@ class AckHandler:
         oldest = self._window.oldest()
         if oldest is None:
             return
-        entry = (self._last_token, self._make_future())
+        entry = (self._last_token, self.make_future())
         self._drains.append(entry)
         try:
             await entry[1]

@@ -71,6 +71,18 @@ class InFlightWindow:
         self._pending[pending.token] = pending
         self._bytes += pending.size
 
+    def admit_sent(self, pending: PendingAck) -> int:
+        """``admit`` and ``await_ack`` in one, for a message that is sent at once."""
+        token, timeout_ns = pending.token, pending.timeout_ns
+        self._pending[token] = pending
+        self._bytes += pending.size
+        lane = self._lanes.get(timeout_ns)
+        if lane is None:
+            lane = self._lanes[timeout_ns] = {}
+        lane[token] = pending
+        pending.deadline_ns = deadline_ns = pending.sent_ns + timeout_ns
+        return deadline_ns
+
     def await_ack(self, pending: PendingAck) -> int:
         """An attempt was sent: its ack is due ``timeout_ns`` after ``sent_ns``. Returns that deadline."""
         timeout_ns = pending.timeout_ns

@@ -55,6 +55,7 @@ class MemoryPublisher:
 
     capabilities = Capabilities(system="memory")
     backlog_bytes = 0
+    unchecked_bytes = MAX_PAYLOAD
 
     def __init__(self, clock: Clock) -> None:
         self.streams: dict[str, MemoryStream] = {}

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import re
+from typing import Any
 
 import nats.errors
 from nats.aio.client import Client
@@ -36,6 +37,7 @@ _MAX_SUBJECT_BYTES = 3900
 """A control line above 4,096 bytes makes the server close the connection; the rest of it needs the difference."""
 _ID_HEADER_BYTES = 64
 """Room for the version line and a message id made by the bus, when a size is checked."""
+_ONE_DAY_S = 86_400
 _API_PREFIX = "$JS.API."
 _CACHED_SUBJECTS = 10_000
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -53,6 +55,8 @@ class NatsPublisher:
         self._config = config
         self._clock = clock
         self._sink: AckSink | None = None
+        self._id_prefix = ""
+        self._id_block_bytes = 0
         self._client: Client | None = None
         self._transport: AckTransport | None = None
         self._inbox = ""
@@ -61,13 +65,16 @@ class NatsPublisher:
         self._closing = False
         self._refusal = ""
         self._refused = asyncio.Event()
+        self._call_soon = asyncio.get_running_loop().call_soon
         self._connected = asyncio.Event()
         self._api_denied = asyncio.Event()
         self._last_error = "no answer"
         self._rebuilding: asyncio.Task[None] | None = None
+        self._ping: asyncio.Task[None] | None = None
         self._frames: list[bytes] = []
         self._frame_bytes = 0
         self._max_payload = 1024 * 1024
+        self.unchecked_bytes = self._max_payload - _ID_HEADER_BYTES
         self._heads: dict[str, str] = {}
 
     # ---- the connection ----------------------------------------------------------------------------------------
@@ -75,6 +82,8 @@ class NatsPublisher:
     async def open(self, sink: AckSink) -> None:
         """Connect and subscribe the inbox. Raises ConnectFailed within ``connect_timeout_s``; then nothing is left."""
         self._sink = sink
+        self._id_prefix = sink.id_prefix
+        self._id_block_bytes = ID_BLOCK_BYTES + len(sink.id_prefix)
         sink.connection_changed(ConnectionState.CONNECTING)
         await self._dial()
 
@@ -96,22 +105,19 @@ class NatsPublisher:
             await asyncio.wait(
                 (dialling, refused), timeout=self._config.connect_timeout_s, return_when=asyncio.FIRST_COMPLETED
             )
-            if dialling.done() and not self._refusal:
-                dialling.result()
-            else:
+            if not dialling.done() or self._refusal:
                 reason = self._refusal or f"{self._last_error} within {self._config.connect_timeout_s:g} s"
                 raise ConnectFailed(f"could not connect to {self._shown()}: {reason}")
-        except (nats.errors.Error, OSError, ValueError) as error:
+            dialling.result()
+        except BaseException as error:
+            # First the dialling, then the client: one that is closed while it connects goes on connecting.
+            await _end(dialling)
             await self._drop(client, transport)
-            raise ConnectFailed(f"could not connect to {self._shown()}: {_words(error)}") from error
-        except BaseException:
-            await self._drop(client, transport)
+            if isinstance(error, (nats.errors.Error, OSError, ValueError)):
+                raise ConnectFailed(f"could not connect to {self._shown()}: {_words(error)}") from error
             raise
         finally:
             refused.cancel()
-            while not dialling.done():  # wait_for, inside nats-py, can swallow a single cancellation on Python 3.11
-                dialling.cancel()
-                await asyncio.wait((dialling,), timeout=0.1)
         self._on_ready()
 
     async def _connect(self, client: Client) -> None:
@@ -140,6 +146,7 @@ class NatsPublisher:
         assert self._client is not None
         assert self._sink is not None
         self._max_payload = self._client.max_payload
+        self.unchecked_bytes = self._max_payload - _ID_HEADER_BYTES
         self._api_denied.clear()
         self._ready = self._was_ready = True
         self._connected.set()
@@ -151,6 +158,8 @@ class NatsPublisher:
         if self._ready:
             self._ready = False
             self._connected.clear()
+            if self._ping is not None:
+                self._ping.cancel()
             self._frames.clear()
             self._frame_bytes = 0
             if self._sink is not None and not self._closing:
@@ -232,6 +241,7 @@ class NatsPublisher:
             text = f"topic {name!r}: no connection"
             raise TopicError(text, error_class=ErrorClass.TRANSIENT, kind=ErrorKind.UNAVAILABLE)
         asking = asyncio.ensure_future(streams.prepare(self._client, name, config))
+        asking.add_done_callback(_hear)
         denied = asyncio.ensure_future(self._api_denied.wait())
         try:
             await asyncio.wait((asking, denied), return_when=asyncio.FIRST_COMPLETED)
@@ -272,7 +282,7 @@ class NatsPublisher:
         topic, payload, _, headers, own_id = pending.message
         head = self._heads.get(topic) or self._head_of(topic)
         size = len(payload)
-        if size + _ID_HEADER_BYTES > self._max_payload:  # it was accepted when the server took more
+        if size > self.unchecked_bytes:  # it was accepted when the server took more
             self._refuse_too_large(pending, size)
             return
         if headers is not None or own_id is not None:
@@ -281,12 +291,19 @@ class NatsPublisher:
         elif pending.route.topic.allow_duplicates:
             control = f"PUB {head}{pending.token} {size}\r\n".encode()
         else:
-            token, message_id = pending.token, pending.message_id
-            block_size = ID_BLOCK_BYTES + len(message_id)
+            token = str(pending.token)
+            block_size = self._id_block_bytes + len(token)
             control = (
-                f"HPUB {head}{token} {block_size} {block_size + size}\r\nNATS/1.0\r\nNats-Msg-Id: {message_id}\r\n\r\n"
+                f"HPUB {head}{token} {block_size} {block_size + size}\r\nNATS/1.0\r\n"
+                f"Nats-Msg-Id: {self._id_prefix}{token}\r\n\r\n"
             ).encode()
-        self._gather(control, payload)
+        frames = self._frames  # _gather(), inlined, since it is hot
+        if not frames:
+            self._call_soon(self._write)
+        frames += (control, payload, b"\r\n")
+        self._frame_bytes = gathered = self._frame_bytes + len(control) + size + 2
+        if gathered >= _WRITE_AT_BYTES:
+            self._write()
 
     def _refuse_too_large(self, pending: Outgoing, size: int) -> None:
         """Sending it would make the server close the connection, to the harm of everything else in flight."""
@@ -316,7 +333,7 @@ class NatsPublisher:
     def _gather(self, control: bytes, payload: bytes) -> None:
         frames = self._frames
         if not frames:
-            asyncio.get_running_loop().call_soon(self._write)
+            self._call_soon(self._write)
         frames += (control, payload, b"\r\n")
         self._frame_bytes = gathered = self._frame_bytes + len(control) + len(payload) + 2
         if gathered >= _WRITE_AT_BYTES:
@@ -333,17 +350,26 @@ class NatsPublisher:
         return self._frame_bytes + (0 if self._transport is None else self._transport.backlog_bytes)
 
     async def flush(self) -> None:
-        """Wait for the server's PONG to a PING behind all that was handed over; tries again after a reconnect."""
+        """Wait for the server's PONG to a PING behind all that was handed over; tries again after a reconnect.
+
+        The PING is a task of its own that no caller's cancellation reaches: nats-py 2.16 stops reading for good when
+        the PONG comes to a future that was cancelled. At most one is under way.
+        """
         while True:
             await self._connected.wait()
             self._write()
-            assert self._client is not None
-            try:
-                await self._client.flush(timeout=5)
-            except (nats.errors.Error, OSError, TimeoutError):
-                await asyncio.sleep(self._config.reconnect_delay_s)
-            else:
-                return
+            earlier = self._ping
+            if earlier is not None:
+                await asyncio.wait((earlier,))  # it may be ahead of what was just written
+            if self._ping is earlier and self._client is not None:
+                self._ping = asyncio.create_task(self._client.flush(timeout=_ONE_DAY_S), name="eventbus flush")
+                self._ping.add_done_callback(_hear)
+            ping = self._ping
+            if ping is not None:
+                await asyncio.wait((ping,))
+                if not ping.cancelled() and ping.exception() is None:
+                    return
+            await asyncio.sleep(self._config.reconnect_delay_s)
 
     async def close(self, timeout_s: float) -> None:
         """End the connection within ``timeout_s``; the sink hears nothing more."""
@@ -354,6 +380,8 @@ class NatsPublisher:
         if self._rebuilding is not None:
             self._rebuilding.cancel()
             await asyncio.wait([self._rebuilding], timeout=timeout_s / 2)
+        if self._ping is not None:
+            self._ping.cancel()
         if self._client is not None and self._transport is not None:
             await self._drop(self._client, self._transport, timeout_s / 2)
         self._client = self._transport = None
@@ -364,6 +392,20 @@ class NatsPublisher:
             async with asyncio.timeout(timeout_s):
                 await client.close()
         transport.close()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task until it has ended: wait_for, inside nats-py, can swallow a single cancellation on Python 3.11."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait((task,), timeout=0.1)
+    _hear(task)
+
+
+def _hear(task: asyncio.Future[Any]) -> None:
+    """Nobody may be left who asks how it ended, and asyncio would complain about that."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _unexpected(message: object) -> None:

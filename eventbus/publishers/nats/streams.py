@@ -14,7 +14,6 @@ from eventbus.publishers.nats.replies import row_of
 from eventbus.topic import TopicConfig, subject_matches
 
 _REQUEST_TIMEOUT_S = 2.0
-_NOT_FOUND = 10059
 _NAME_IN_USE = 10058
 
 

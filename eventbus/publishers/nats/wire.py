@@ -32,20 +32,38 @@ class Read:
 class _Shape:
     """What plain acks in a row have in common: all but the token and the digits of the sequence.
 
-    ``run`` matches as many of them as there are, ``one`` cuts a token and a sequence out of each. A frame's size is
-    part of the shape, and the number of digits follows from it, so a match ends exactly where its frame does.
+    A frame's size is part of the shape, and the number of digits follows from it, so a match ends exactly where its
+    frame does.
     """
 
-    __slots__ = ("one", "run")
+    __slots__ = ("_one", "_run", "_size")
 
     def __init__(self, inbox: bytes, subscription: bytes, size: bytes, before: bytes, after: bytes) -> None:
-        digits = b"%d" % (int(size) - len(before) - len(after) - 1)
+        digits = int(size) - len(before) - len(after)
         start = rb"MSG " + re.escape(inbox)
         middle = rb" " + subscription + rb" " + size + rb"\r\n" + re.escape(before)
+        sequence = rb"[1-9]\d{%d}" % (digits - 1)
         end = re.escape(after) + rb"\r\n"
-        self.run = re.compile(rb"(?:" + start + rb"\d+" + middle + rb"[1-9]\d{" + digits + rb"}" + end + rb")++")
-        one = start + rb"(\d+)" + middle + rb"([1-9]\d{" + digits + rb"})" + end
-        self.one = re.compile(one.decode("latin-1"))  # text, because int() of text is faster than of bytes
+        self._run = re.compile(rb"(?:" + start + rb"\d+" + middle + sequence + end + rb")++")
+        one = start + rb"(\d+)" + middle + rb"(" + sequence + rb")" + end
+        self._one = re.compile(one.decode("latin-1"))  # text, because int() of text is faster than of bytes
+        frame = len(b"MSG ") + len(inbox) + 1 + len(subscription) + 1 + len(size) + 2 + int(size) + 2
+        self._size = frame  # without the token
+
+    def cut(self, buffer: bytes, position: int) -> tuple[list[tuple[str, str]], int]:
+        """Token and sequence of each ack of this shape from ``position`` on, until something else comes; and where.
+
+        One search finds all there are; where their sizes add up to the whole stretch, nothing else is in between.
+        Otherwise a second one finds where the first run ends.
+        """
+        end = buffer.rfind(b"}\r\n") + 3
+        found: list[tuple[str, str]] = self._one.findall(buffer[position:end].decode("latin-1"))
+        if len(found) * self._size + len("".join([token for token, _ in found])) != end - position:
+            run = self._run.match(buffer, position)
+            assert run is not None  # the caller has seen the first of them
+            end = run.end()
+            found = self._one.findall(buffer[position:end].decode("latin-1"))
+        return found, end
 
 
 class FrameReader:
@@ -81,14 +99,11 @@ class FrameReader:
                 subscription, size, before, stream, digits, after, duplicate = first.groups()
                 if int(size) == len(before) + len(digits) + len(after):
                     shape = self._shape(self._inbox, subscription, size, before, after)
-                    acks = shape.run.match(buffer, position)
-                    assert acks is not None  # the first one is in it
-                    found = shape.one.findall(buffer[position : acks.end()].decode("latin-1"))
+                    found, position = shape.cut(buffer, position)
                     tokens, sequences = zip(*found, strict=True)
                     numbers = list(map(int, tokens))
                     twice = frozenset(numbers) if duplicate else ()
                     replies.append(AckBatch(stream.decode(errors="replace"), numbers, list(map(int, sequences)), twice))
-                    position = acks.end()
                     continue
             frame_end = self._frame(buffer, position, replies, errors, rest)
             if frame_end < 0:

@@ -95,6 +95,7 @@ class EventBus:
         timeout_ns = route.timeout_ns if ack_timeout_s is None else _checked_ns(ack_timeout_s)
         if self._callbacks is not None and self._callbacks.full:
             await self._wait(self._callbacks.wait_for_room, "delivery callbacks to catch up")
+            route = self._routing.find(topic)  # its preparation may have ended meanwhile
         if not route.acknowledged:
             return await self._publish_unacknowledged(message)
         receipt = self._handler.try_accept(message, route, timeout_ns)

@@ -95,6 +95,11 @@ class Routing:
         return route
 
     def _find_slowly(self, name: str) -> Route:
+        preparation = self._preparing.get(name)
+        if preparation is not None:  # the cache was emptied meanwhile
+            return preparation.provisional
+        if "*" in name or ">" in name:
+            raise InvalidMessage(f"topic {name!r} has a wildcard; publish to one topic, without '*' and '>'")
         config = next((topic for topic in self._topics if topic.matches(name)), None)
         known = self._known_for(name, config)
         if known is not None:
@@ -103,8 +108,6 @@ class Routing:
             topic = config or TopicConfig(name)
         except ConfigError as error:
             raise InvalidMessage(str(error)) from error
-        if topic.is_pattern and config is None:
-            raise InvalidMessage(f"topic {name!r} has a wildcard; publish to one topic, without '*' and '>'")
         provisional = self._complete(Route(topic, None, True, topic.duplicate_window_s, ready=False))
         self._cache(name, provisional)
         task = asyncio.create_task(self._prepare(name, config, provisional), name=f"prepare {name}")
@@ -115,6 +118,16 @@ class Routing:
         return next((route for route in self._known if _serves(route, name, config)), None)
 
     async def _prepare(self, name: str, config: TopicConfig | None, provisional: Route) -> None:
+        try:
+            await self._ask(name, config, provisional)
+        finally:
+            preparation = self._preparing.get(name)
+            if preparation is not None and preparation.provisional is provisional:
+                # Cut short, or ended by a defect of the publisher: the next publish asks again.
+                del self._preparing[name]
+                self.by_name.pop(name, None)
+
+    async def _ask(self, name: str, config: TopicConfig | None, provisional: Route) -> None:
         pauses = RetryPolicy()
         attempt = 0
         while True:
@@ -124,32 +137,31 @@ class Routing:
                     route = self._learn(name, await self._publisher.prepare(name, config))
             except TopicError as error:
                 if error.error_class is ErrorClass.FATAL:
-                    self.by_name.pop(name, None)  # the next publish asks again
-                    self._preparing.pop(name, None)
                     failure = Failure(ErrorClass.FATAL, error.kind, str(error))
                     self._handler.routes_prepared({provisional: failure})
                     self._handler.happened(BusEvent(self._clock.wall_s(), EventKind.TOPIC_FAILED, str(error)))
                     return
                 await asyncio.sleep(pauses.delay_bound_s(attempt))
             else:
-                self._serve(route)
+                self._serve(name, route)
                 return
 
-    def _serve(self, route: Route) -> None:
+    def _serve(self, asked: str, route: Route) -> None:
         """Every name whose preparation is going on and that this route serves has what it waits for."""
         served: dict[Route, Route | Failure] = {}
         for name, preparation in list(self._preparing.items()):
-            if _serves(route, name, preparation.config):
+            if name == asked or _serves(route, name, preparation.config):
                 del self._preparing[name]
                 served[preparation.provisional] = self._cache(name, route)
-                if preparation.task is not asyncio.current_task():
+                if name != asked:
                     preparation.task.cancel()
         self._handler.routes_prepared(served)
 
     def _learn(self, name: str, route: Route) -> Route:
         route = self._complete(route)
         self._known.append(route)
-        return self._cache(name, route)
+        # A pattern is no name that anybody may publish to.
+        return route if "*" in name or ">" in name else self._cache(name, route)
 
     def _complete(self, route: Route) -> Route:
         """With what the bus knows and the publisher does not."""

@@ -56,7 +56,7 @@ class TopicConfig:
             raise ConfigError(f"storage of topic {self.name!r} is {self.storage!r}; use 'file' or 'memory'")
         for setting in ("max_message_bytes", "partitions", "ack_timeout_s"):
             value = getattr(self, setting)
-            if value is not None and not value > 0:
+            if value is not None and not 0 < value < (1e6 if setting == "ack_timeout_s" else 1e12):
                 raise ConfigError(f"{setting} of topic {self.name!r} is {value}; use more than 0, or None")
 
     @property

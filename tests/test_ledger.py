@@ -71,7 +71,7 @@ class LedgerMachine(RuleBasedStateMachine):
         stall_s=st.sampled_from([None, 0.7]),
         window_s=st.sampled_from([0.5, 2.0, 120.0]),
         seed=st.integers(0, 1000),
-        connected=st.booleans(),
+        connected=st.sampled_from([True, True, True, False]),
     )
     def begin(
         self,
@@ -210,11 +210,16 @@ class LedgerMachine(RuleBasedStateMachine):
         if pending is not None:
             self.note(pending)
 
-    @precondition(lambda self: not self.closed)
-    @rule(topic=TOPICS, size=SIZES, timeout_s=TIMEOUTS, turns=st.integers(0, 2))
-    def publish(self, topic: str, size: int, timeout_s: float, turns: int) -> None:
-        if size > self.config.max_pending_bytes:
-            return
+    @precondition(lambda self: not self.closed and len(self.waiting) < 6)
+    @rule(topic=TOPICS, sizes=st.lists(SIZES, min_size=1, max_size=6), timeout_s=TIMEOUTS, turns=st.integers(0, 2))
+    def crowd(self, topic: str, sizes: list[int], timeout_s: float, turns: int) -> None:
+        """Several publishers at once: some find room, the others wait."""
+        for size in sizes:
+            self.publish(topic, min(size, self.config.max_pending_bytes), timeout_s)
+        self.turns(1)
+        self.turns(turns)
+
+    def publish(self, topic: str, size: int, timeout_s: float) -> None:
         message, timeout_ns = self.message(topic, size), int(timeout_s * 1e9)
         serial = self.serial
 
@@ -233,8 +238,6 @@ class LedgerMachine(RuleBasedStateMachine):
             return None
 
         self.waiting.append((serial, self.loop.create_task(publish())))
-        self.turns(1)
-        self.turns(turns)
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data(), turns=st.integers(0, 2))
@@ -407,7 +410,7 @@ class LedgerMachine(RuleBasedStateMachine):
         else:
             self.drains.append((begun[0], task))
 
-    @precondition(lambda self: not self.closed and len(self.known) > 2)
+    @precondition(lambda self: not self.closed and len(self.known) > 6)
     @rule(timeout_s=st.sampled_from([0.0, 0.0, 0.3]))
     def close(self, timeout_s: float) -> None:
         self.turns(2)
@@ -608,7 +611,7 @@ def test_any_order_of_events_keeps_the_ledger_true():
     run_state_machine_as_test(
         LedgerMachine,
         settings=settings(
-            max_examples=150,
+            max_examples=200,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
@@ -688,3 +691,18 @@ def test_more_unknown_messages_than_are_remembered(bench: Bench, monkeypatch: py
     assert [m.state for m in messages] == [AckState.UNKNOWN] * 2 + [AckState.ACKED] * 3
     assert (bench.counters.unknown, bench.counters.acked, bench.counters.late_acks) == (2, 3, 3)
     assert not bench.handler._remembered
+
+
+def test_close_with_messages_in_every_state(bench: Bench):
+    """What is in flight or in doubt ends as UNKNOWN, what certainly is not stored as REJECTED."""
+    in_flight = bench.accepted()
+    refused, in_doubt = bench.accepted(), bench.accepted()
+    bench.fail(refused, as_=ErrorClass.TRANSIENT)
+    bench.fail(in_doubt, as_=ErrorClass.AMBIGUOUS)
+    held = bench.accepted(via=route("new", ready=False))
+    closing = bench.start(bench.handler.close(0.0))
+    bench.loop.turns(3)
+    assert closing.result() == (2, 2, True)
+    assert [p.state for p in (in_flight, in_doubt)] == [AckState.UNKNOWN] * 2
+    assert [p.state for p in (refused, held)] == [AckState.REJECTED] * 2
+    assert bench.handler._timer is None

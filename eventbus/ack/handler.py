@@ -230,7 +230,7 @@ class AckHandler:
 
     def _acked(self, batch: AckBatch, now_ns: int) -> None:
         found: Sequence[PendingAck | None] = self._window.find(batch.tokens)
-        if not all(found) or (self._tally.retries and len(set(batch.tokens)) < len(batch.tokens)):
+        if not all(found) or len(set(batch.tokens)) < len(batch.tokens):
             batch, found = self._sorted_out(batch, found, now_ns)
         settled = cast(Sequence[PendingAck], found)
         place = (batch.log, batch.partition)

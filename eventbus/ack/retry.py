@@ -77,8 +77,9 @@ class RetryPolicy:
 
     def lifetime_ns(self, timeout_ns: int) -> int:
         """The longest a message can stay pending: every attempt runs to its timeout, every pause to its bound."""
-        pauses_s = sum(self.delay_bound_s(n) for n in range(1, min(self.max_attempts, 1000)))
-        pauses_s += max(0, self.max_attempts - 1000) * self.max_delay_s
+        first = min(self.max_attempts, 100)  # after so many doublings the bound is max_delay_s, or 0
+        pauses_s = sum(self.delay_bound_s(n) for n in range(1, first))
+        pauses_s += (self.max_attempts - first) * self.delay_bound_s(first)
         return self.max_attempts * timeout_ns + int(pauses_s * 1e9)
 
     def last_send_ns(self, attempt: Attempt) -> int:

@@ -82,7 +82,8 @@ class CloseReport:
     """What a closed bus leaves. accepted == acked + rejected + unknown: nothing is pending any more.
 
     left_unknown: of ``unknown``, how many were settled by the close itself: sent, and not answered in time.
-    left_unsent: of ``rejected``, how many were settled by the close itself: never sent.
+    left_unsent: of ``rejected``, how many were settled by the close itself: not sent, or refused and waiting for
+        another attempt.
     duration_s: how long the close took. timed_out: the drain did not end within the timeout.
     """
 

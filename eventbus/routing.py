@@ -120,12 +120,15 @@ class Routing:
     async def _prepare(self, name: str, config: TopicConfig | None, provisional: Route) -> None:
         try:
             await self._ask(name, config, provisional)
-        finally:
-            preparation = self._preparing.get(name)
-            if preparation is not None and preparation.provisional is provisional:
-                # Cut short, or ended by a defect of the publisher: the next publish asks again.
-                del self._preparing[name]
-                self.by_name.pop(name, None)
+        finally:  # cut short, or ended by a defect of the publisher
+            self._give_up(name, provisional)
+
+    def _give_up(self, name: str, provisional: Route) -> None:
+        """The next publish asks again."""
+        preparation = self._preparing.get(name)
+        if preparation is not None and preparation.provisional is provisional:
+            del self._preparing[name]
+            self.by_name.pop(name, None)
 
     async def _ask(self, name: str, config: TopicConfig | None, provisional: Route) -> None:
         pauses = RetryPolicy()
@@ -137,6 +140,7 @@ class Routing:
                     route = self._learn(name, await self._publisher.prepare(name, config))
             except TopicError as error:
                 if error.error_class is ErrorClass.FATAL:
+                    self._give_up(name, provisional)  # first: whoever hears of it may publish again
                     failure = Failure(ErrorClass.FATAL, error.kind, str(error))
                     self._handler.routes_prepared({provisional: failure})
                     self._handler.happened(BusEvent(self._clock.wall_s(), EventKind.TOPIC_FAILED, str(error)))

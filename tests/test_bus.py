@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import eventbus
+import eventbus.routing
 from eventbus import (
     AckOutcome,
     AckStrategy,
@@ -29,7 +30,7 @@ from eventbus import (
     WindowConfig,
     WindowFull,
 )
-from eventbus.ports import AckBatch, Failure
+from eventbus.ports import AckBatch, Failure, Route
 from eventbus.publishers.memory import MemoryPublisher
 from tests.fakes import Recorder, until
 
@@ -423,6 +424,51 @@ async def test_many_topics_of_one_stream(connect: Buses):
     assert bus.snapshot().acked == 100
 
 
+@pytest.mark.parametrize("name", ["orders.>", "orders.*"])
+async def test_publish_to_a_configured_pattern(connect: Buses, name: str):
+    """It stands for topics and is none itself."""
+    bus, publisher = await connect(topics=[TopicConfig(name)])
+    for payload in (b"", b"x" * 100_000):
+        with pytest.raises(InvalidMessage, match="wildcard"):
+            await bus.publish(name, payload)
+    assert (await (await bus.publish("orders.a"))).outcome is AckOutcome.ACKED
+    assert len(publisher.streams["ORDERS"].messages) == 1
+
+
+async def test_more_new_topics_than_are_cached(connect: Buses, monkeypatch: pytest.MonkeyPatch):
+    """Each is prepared once all the same, and no message is forgotten."""
+    monkeypatch.setattr(eventbus.routing, "_CACHED_NAMES", 2)
+    bus, publisher = await connect(ack_timeout_s=0.5, retry=NO_RETRY)
+    gate, asked, prepare = asyncio.Event(), [], publisher.prepare
+
+    async def slowly(name: str, config: TopicConfig | None) -> Route:
+        asked.append(name)
+        await gate.wait()
+        return await prepare(name, config)
+
+    monkeypatch.setattr(publisher, "prepare", slowly)
+    receipts = [await bus.publish(name) for name in "abcabca"]
+    gate.set()
+    assert all([(await receipt).outcome is AckOutcome.ACKED for receipt in receipts])
+    assert sorted(asked) == ["a", "b", "c"]
+
+
+async def test_preparation_that_fails_in_an_unforeseen_way(connect: Buses, monkeypatch: pytest.MonkeyPatch):
+    """The next publish asks again."""
+    bus, publisher = await connect(ack_timeout_s=0.02, retry=NO_RETRY)
+    prepare = publisher.prepare
+
+    async def fails(name: str, config: TopicConfig | None) -> Route:
+        raise OSError("unforeseen")
+
+    unseen: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: unseen.append(context))
+    monkeypatch.setattr(publisher, "prepare", fails)
+    assert (await (await bus.publish("a"))).outcome is AckOutcome.REJECTED
+    monkeypatch.setattr(publisher, "prepare", prepare)
+    assert (await (await bus.publish("a"))).outcome is AckOutcome.ACKED
+
+
 async def test_topic_configured_twice():
     """ConfigError names it."""
     with pytest.raises(ConfigError, match="'a' is configured 2 times"):
@@ -558,6 +604,24 @@ async def test_slow_callbacks_hold_publishers_back(connect: Buses):
     gate.set()
     await (await asyncio.wait_for(waiting, 2.0))
     await until(lambda: len(heard) == 5)
+
+
+async def test_new_topic_while_callbacks_are_behind(connect: Buses):
+    """Its preparation ends while the publish waits: it goes out by the route that was made."""
+    gate = asyncio.Event()
+
+    async def waits(report: DeliveryReport) -> None:
+        await gate.wait()
+
+    bus, publisher = await connect(
+        on_delivery=waits, window=WindowConfig(max_pending=2), ack_timeout_s=0.5, retry=NO_RETRY
+    )
+    for _ in range(3):
+        await (await bus.publish("a"))
+    waiting = asyncio.create_task(bus.publish("fresh"))
+    await until(lambda: "FRESH" in publisher.streams)
+    gate.set()
+    assert (await (await waiting)).outcome is AckOutcome.ACKED
 
 
 async def test_slow_callbacks_and_a_stall_timeout(connect: Buses):
@@ -741,15 +805,14 @@ async def test_close_while_publishers_wait_for_callbacks(connect: Buses):
         bus.publish_nowait("a")
 
 
-async def test_close_while_publishers_wait_for_a_topic_without_acks(connect: Buses):
+async def test_close_while_publishers_wait_for_a_topic_without_acks(connect: Buses, monkeypatch: pytest.MonkeyPatch):
     """A send without acks waits for its topic; a close ends that."""
     bus, publisher = await connect(strategy=AckStrategy.IGNORE)
-    gate = asyncio.Event()
 
-    async def never(name: str, config: TopicConfig | None) -> Any:
-        await gate.wait()
+    async def never(name: str, config: TopicConfig | None) -> None:
+        await asyncio.Event().wait()
 
-    publisher.prepare = never  # type: ignore[method-assign]  # a broker that does not answer
+    monkeypatch.setattr(publisher, "prepare", never)
     waiting = asyncio.create_task(bus.publish("a"))
     await asyncio.sleep(0)
     await bus.close(0.1)
@@ -868,3 +931,24 @@ async def test_conservation_at_every_instant(connect: Buses):
     payloads = [m.payload for m in publisher.streams["A"].messages]
     assert len(payloads) == len(set(payloads)), "nothing is stored twice"
     assert snapshot.acked <= len(payloads) <= snapshot.acked + snapshot.unknown
+
+
+async def test_observer_that_publishes_again_when_a_topic_fails(buses: Buses, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name is free again before anybody hears that it failed, so the next publish asks anew."""
+
+    class Again(Recorder):
+        def settled(self, reports: Any) -> None:
+            super().settled(reports)
+            if len(self.reports) == 1:
+                bus.publish_nowait("a.b")
+
+    observer = Again()
+    bus, publisher = await buses(observers=[observer], ack_timeout_s=0.2, retry=NO_RETRY)
+
+    async def refuse(name: str, config: TopicConfig | None) -> Route:
+        raise TopicError("no", error_class=ErrorClass.FATAL, kind=ErrorKind.NO_STREAM)
+
+    monkeypatch.setattr(publisher, "prepare", refuse)
+    await bus.publish("a.b")
+    await until(lambda: len(observer.reports) == 2)
+    assert [report.error_kind for report in observer.reports] == [ErrorKind.NO_STREAM] * 2

@@ -1,4 +1,4 @@
-"""A caller who gives up: wherever a connect or a flush is cancelled, nothing stays behind and nothing else is harmed."""
+"""A caller who gives up: wherever a connect or a flush is cancelled, nothing stays behind and nothing else suffers."""
 
 from __future__ import annotations
 

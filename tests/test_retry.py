@@ -132,7 +132,7 @@ def test_pauses_double_up_to_their_bound():
 
 
 @settings(max_examples=100, deadline=None)
-@given(attempts=st.integers(1, 1200), base_s=st.floats(0.01, 2), timeout_ns=st.integers(1, 10**10))
+@given(attempts=st.integers(1, 1200), base_s=st.just(0.0) | st.floats(0.01, 2), timeout_ns=st.integers(1, 10**10))
 def test_lifetime_is_the_sum_of_what_can_happen(attempts: int, base_s: float, timeout_ns: int):
     """Every attempt to its timeout, every pause to its bound."""
     policy = RetryPolicy(attempts, base_s, 5.0)

@@ -98,6 +98,7 @@ def test_defaults():
         ({"max_message_bytes": 0}, "max_message_bytes of topic 'a' is 0; use more than 0, or None"),
         ({"partitions": -1}, "partitions"),
         ({"ack_timeout_s": 0.0}, "ack_timeout_s"),
+        ({"ack_timeout_s": float("inf")}, "ack_timeout_s"),
     ],
 )
 def test_config_that_cannot_be(arguments: dict[str, Any], words: str):

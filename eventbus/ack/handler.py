@@ -494,7 +494,7 @@ class AckHandler:
 
 
 def _size(message: Message) -> int:
-    """Bytes that count against the window: payload and headers."""
+    """What counts against the window: bytes of payload, and characters of headers as an estimate of their bytes."""
     headers = message.headers or {}
     return len(message.payload) + sum(len(name) + len(value) + 4 for name, value in headers.items())
 

@@ -76,7 +76,10 @@ class RetryPolicy:
         return float(min(self.max_delay_s, self.base_delay_s * 2**doublings))
 
     def lifetime_ns(self, timeout_ns: int) -> int:
-        """The longest a message can stay pending: every attempt runs to its timeout, every pause to its bound."""
+        """How long new attempts may begin: every attempt runs to its timeout, every pause to its bound.
+
+        A message is pending for at most this and one more ack timeout, where its last attempt began at the end.
+        """
         first = min(self.max_attempts, 100)  # after so many doublings the bound is max_delay_s, or 0
         pauses_s = sum(self.delay_bound_s(n) for n in range(1, first))
         pauses_s += (self.max_attempts - first) * self.delay_bound_s(first)

@@ -15,6 +15,9 @@ from nats.aio.transport import TcpTransport, Transport, WebSocketTransport
 
 from eventbus.publishers.nats.wire import FrameReader, Read
 
+_READ_BYTES = 256 * 1024
+"""As much as asyncio's reader can hold: the more acks a read carries, the less each costs. nats-py asks for 32 KiB."""
+
 
 class AckTransport(Transport):
     """Wraps a TCP or WebSocket transport.
@@ -54,7 +57,7 @@ class AckTransport(Transport):
     async def read(self, buffer_size: int) -> bytes:
         """The next bytes that are not for the ledger; waits until there are some, or the connection ends (b"")."""
         while True:
-            data = await self._inner.read(buffer_size)
+            data = await self._inner.read(max(buffer_size, _READ_BYTES))
             if not data:
                 return b""
             read = self._reader.feed(data)

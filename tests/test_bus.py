@@ -933,7 +933,9 @@ async def test_conservation_at_every_instant(connect: Buses):
     assert snapshot.acked <= len(payloads) <= snapshot.acked + snapshot.unknown
 
 
-async def test_observer_that_publishes_again_when_a_topic_fails(buses: Buses, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_observer_that_publishes_again_when_a_topic_fails(
+    connect: Buses, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A name is free again before anybody hears that it failed, so the next publish asks anew."""
 
     class Again(Recorder):
@@ -943,7 +945,7 @@ async def test_observer_that_publishes_again_when_a_topic_fails(buses: Buses, mo
                 bus.publish_nowait("a.b")
 
     observer = Again()
-    bus, publisher = await buses(observers=[observer], ack_timeout_s=0.2, retry=NO_RETRY)
+    bus, publisher = await connect(observers=[observer], ack_timeout_s=0.2, retry=NO_RETRY)
 
     async def refuse(name: str, config: TopicConfig | None) -> Route:
         raise TopicError("no", error_class=ErrorClass.FATAL, kind=ErrorKind.NO_STREAM)

@@ -13,7 +13,7 @@ from eventbus.ack.handler import AckHandler
 from eventbus.config import AckStrategy
 from eventbus.errors import BusClosed, ConfigError, ErrorClass, ErrorKind, FlushTimeout, StallTimeout, WindowFull
 from eventbus.event import BusEvent, EventKind
-from eventbus.message import Message, unchecked
+from eventbus.message import Message, MessageFields
 from eventbus.observe.callbacks import CallbackRunner
 from eventbus.observe.counters import BusCounters
 from eventbus.ports import Clock, Observer, Publisher, Route
@@ -97,7 +97,7 @@ class EventBus:
             await self._wait(self._callbacks.wait_for_room, "delivery callbacks to catch up")
             route = self._routing.find(topic)  # its preparation may have ended meanwhile
         if not route.acknowledged:
-            return await self._publish_unacknowledged(message)
+            return await self._publish_unacknowledged(Message(*message))
         receipt = self._handler.try_accept(message, route, timeout_ns)
         if receipt is None:
             receipt = await self._handler.accept(message, route, timeout_ns)
@@ -134,9 +134,10 @@ class EventBus:
         if not route.acknowledged:
             if self._publisher.backlog_bytes > self._max_backlog_bytes:
                 raise WindowFull(f"{self._publisher.backlog_bytes} bytes wait for the network; nothing was accepted")
-            return self._send_unacknowledged(message)
+            return self._send_unacknowledged(Message(*message))
         receipt = self._handler.try_accept(message, route, timeout_ns)
         if receipt is None:
+            self._handler.found_no_room()
             statistics = self._handler.statistics()
             raise WindowFull(
                 f"{statistics.pending} of {statistics.max_pending} messages and {statistics.pending_bytes} of "
@@ -154,12 +155,12 @@ class EventBus:
         key: str | None,
         headers: Mapping[str, str] | None,
         message_id: str | None,
-    ) -> tuple[Message, Route]:
+    ) -> tuple[MessageFields, Route]:
         """The message and its route, or InvalidMessage. What needs no checking (see Publisher) takes the short way."""
         if type(payload) is bytes and type(topic) is str and headers is None and message_id is None and key is None:
             route = self._routes.get(topic)
             if route is not None and len(payload) <= self._publisher.unchecked_bytes:
-                return unchecked((topic, payload, None, None, None)), route
+                return (topic, payload, None, None, None), route
         message = Message(topic, payload, key, headers, message_id)
         self._publisher.check(message)
         return message, self._routing.find(topic)

@@ -27,11 +27,16 @@ class WindowConfig:
 
     max_pending: messages. max_pending_bytes: payload and headers; a message larger than this is refused.
     stall_timeout_s: longest wait for room in seconds before ``publish`` raises StallTimeout; None waits for ever.
+    high_water, low_water: shares of max_pending at which the events ``paused`` and ``resumed`` are told: paused when
+        that many are pending, or a publisher finds no room; resumed when it is down to the low mark and nobody waits.
+        They tell, and change nothing about who is let in.
     """
 
     max_pending: int = 10_000
     max_pending_bytes: int = 64 * 1024 * 1024
     stall_timeout_s: float | None = None
+    high_water: float = 0.9
+    low_water: float = 0.5
 
     def __post_init__(self) -> None:
         if not self.max_pending >= 1:
@@ -40,6 +45,10 @@ class WindowConfig:
             raise ConfigError(f"max_pending_bytes is {self.max_pending_bytes}; use 1 or more")
         if self.stall_timeout_s is not None and not 0 < self.stall_timeout_s < 1e6:
             raise ConfigError(f"stall_timeout_s is {self.stall_timeout_s}; use 0 to 1e6 seconds, or None for ever")
+        if not 0 <= self.low_water < self.high_water <= 1:
+            raise ConfigError(
+                f"low_water is {self.low_water} and high_water {self.high_water}; use 0 <= low < high <= 1"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from eventbus.errors import ErrorClass, ErrorKind
 from eventbus.event import BusEvent
-from eventbus.message import Message
+from eventbus.message import Message, MessageFields
 from eventbus.report import DeliveryReport
 from eventbus.snapshot import ConnectionState
 from eventbus.topic import TopicConfig
@@ -94,7 +94,7 @@ class Outgoing(Protocol):
     @property
     def token(self) -> int: ...
     @property
-    def message(self) -> Message: ...
+    def message(self) -> MessageFields: ...
     @property
     def message_id(self) -> str: ...
     @property

@@ -273,7 +273,7 @@ class LedgerMachine(RuleBasedStateMachine):
             else:
                 concerned = in_flight if reply.tokens is None else in_flight.intersection(reply.tokens)
                 if reply.topic is not None:
-                    concerned = {t for t in concerned if self.known[t].pending.message.topic == reply.topic}
+                    concerned = {t for t in concerned if self.known[t].pending.topic == reply.topic}
                 for token in concerned:
                     self.known[token].doubt |= reply.error_class is ErrorClass.AMBIGUOUS
                     self.known[token].outstanding = False

@@ -11,6 +11,7 @@ from eventbus.ack.retry import RetryPolicy
 from eventbus.ack.state import AckState
 from eventbus.config import WindowConfig
 from eventbus.errors import BusClosed, InvalidMessage, StallTimeout
+from eventbus.event import EventKind
 from tests.fakes import Bench
 
 Make = Callable[..., Bench]
@@ -271,3 +272,29 @@ def test_timeout_of_the_caller_itself(make: Make):
     assert isinstance(task.exception(), TimeoutError)
     assert not isinstance(task.exception(), StallTimeout)
     assert bench.handler.waiting_publishers == 0
+
+
+def test_water_marks_are_told_once_each_way(make: Make):
+    """Paused at the high mark, resumed at the low one, and nothing in between however often the window fills."""
+    bench = make(max_pending=10)  # paused at 9, resumed at 5
+
+    def told() -> list[EventKind]:
+        return [event.kind for event in bench.observer.events]
+
+    held = [bench.accepted() for _ in range(10)]
+    assert told() == []
+    bench.ack(held.pop())
+    assert told() == [EventKind.PAUSED]
+    held.append(bench.accepted())
+    bench.ack(*[held.pop() for _ in range(4)])
+    assert told() == [EventKind.PAUSED]
+    bench.ack(held.pop())
+    assert told() == [EventKind.PAUSED, EventKind.RESUMED]
+
+
+def test_publisher_without_room_is_a_pause(make: Make):
+    """Where no ack comes at all, the first publisher who has to wait tells that the window is full."""
+    bench = make()
+    bench.accepted()
+    bench.wait_for_room()
+    assert [event.kind for event in bench.observer.events] == [EventKind.PAUSED]

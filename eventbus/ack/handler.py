@@ -30,8 +30,8 @@ from eventbus.ack.state import NEXT, AckEvent, AckState
 from eventbus.ack.window import InFlightWindow
 from eventbus.config import WindowConfig
 from eventbus.errors import BusClosed, ErrorClass, ErrorKind, InvalidMessage, StallTimeout
-from eventbus.event import BusEvent
-from eventbus.message import Message
+from eventbus.event import BusEvent, EventKind
+from eventbus.message import MessageFields
 from eventbus.ports import AckBatch, Clock, Failure, Observer, Publisher, Random, Reply, Route, Tally
 from eventbus.report import AckOutcome, DeliveryReport
 from eventbus.snapshot import ConnectionState, WindowStatistics
@@ -61,9 +61,13 @@ class AckHandler:
         random: Random,
         id_prefix: str,
     ) -> None:
+        self._wall_s = clock.wall_s
         self._publisher = publisher
         self._window = InFlightWindow(window.max_pending, window.max_pending_bytes)
         self._stall_timeout_ns = None if window.stall_timeout_s is None else int(window.stall_timeout_s * 1e9)
+        self._high_water = window.high_water * window.max_pending
+        self._low_water = window.low_water * window.max_pending
+        self._paused = False
         self._retry = retry
         self._tally = tally
         self._observer = observer
@@ -89,19 +93,21 @@ class AckHandler:
 
     # ---- in ----------------------------------------------------------------------------------------------------
 
-    def try_accept(self, message: Message, route: Route, timeout_ns: int, joined_ns: int = 0) -> PendingAck | None:
+    def try_accept(
+        self, message: MessageFields, route: Route, timeout_ns: int, joined_ns: int = 0
+    ) -> PendingAck | None:
         """Take a message into the ledger and send it; None where there is no room, or others wait already.
 
         joined_ns: of a publisher whose turn has come, when it began to wait.
         """
         if self._closing:
             raise BusClosed("the bus is closed; nothing was accepted")
-        size = len(message.payload) if message.headers is None else _size(message)
+        size = len(message[1]) if message[3] is None else _size(message)
         window = self._window
         if (self._room.queue and not joined_ns) or not window.has_room(size):
             if size > window.max_bytes:
                 raise InvalidMessage(
-                    f"message for {message.topic!r} has {size} bytes with headers, more than max_pending_bytes "
+                    f"message for {message[0]!r} has {size} bytes with headers, more than max_pending_bytes "
                     f"({window.max_bytes}) can ever hold: raise that setting or send less"
                 )
             return None
@@ -121,14 +127,15 @@ class AckHandler:
             self._hold(pending)
         return pending
 
-    async def accept(self, message: Message, route: Route, timeout_ns: int) -> PendingAck:
+    async def accept(self, message: MessageFields, route: Route, timeout_ns: int) -> PendingAck:
         """Wait for room in FIFO order, then as ``try_accept``. Cancelling gives the place back: nothing is sent.
 
         Raises StallTimeout or BusClosed.
         """
-        size = len(message.payload) if message.headers is None else _size(message)
+        size = _size(message)
         place = Place(self.make_future(), size, self._now_ns())
         self._room.join(place)
+        self.found_no_room()
         if self._stall_timeout_ns is not None:
             self._arm(place.joined_ns + self._stall_timeout_ns)
         arrived = False
@@ -144,7 +151,7 @@ class AckHandler:
                     place.future.exception()  # of two reasons in one turn, the caller hears of the cancellation only
                 self._grant()
         if not route.ready:  # its preparation may have ended meanwhile
-            route = self.reroute(message.topic, route)
+            route = self.reroute(message[0], route)
         accepted = self.try_accept(message, route, timeout_ns, place.joined_ns)
         assert accepted is not None  # the place was kept for it
         return accepted
@@ -158,7 +165,7 @@ class AckHandler:
     def _dispatch(self, pending: PendingAck, now_ns: int) -> None:
         """Its time has come, or its connection or route: end it if that is too late, send it, or hold it (again)."""
         if not pending.route.ready:  # its preparation may have ended while the message waited for its next attempt
-            pending.route = self.reroute(pending.message.topic, pending.route)
+            pending.route = self.reroute(pending.topic, pending.route)
         if now_ns >= self._retry.last_send_ns(self._attempt(pending)):
             self._expired(pending, now_ns)
         elif self._connected and pending.route.ready:
@@ -224,9 +231,7 @@ class AckHandler:
             found = self._window.find(tuple(dict.fromkeys(failure.tokens)))
             return [p for p in found if p is not None and p.state is AckState.IN_FLIGHT]
         topic = failure.topic
-        return [
-            p for p in self._window if p.state is AckState.IN_FLIGHT and (topic is None or p.message.topic == topic)
-        ]
+        return [p for p in self._window if p.state is AckState.IN_FLIGHT and (topic is None or p.topic == topic)]
 
     def _acked(self, batch: AckBatch, now_ns: int) -> None:
         found: Sequence[PendingAck | None] = self._window.find(batch.tokens)
@@ -287,7 +292,7 @@ class AckHandler:
                 self._window.stop_awaiting(pending)
                 pending.advance(AckEvent.RETRY)
                 if failure.kind is ErrorKind.NO_RESPONDERS:
-                    pending.route = self.reroute(pending.message.topic, pending.route)
+                    pending.route = self.reroute(pending.topic, pending.route)
                 self._schedule.put(pending, decision.at_ns)
                 self._arm(decision.at_ns)
             elif decision.outcome is AckOutcome.REJECTED:
@@ -336,6 +341,13 @@ class AckHandler:
         """After anything that may have freed room: wake publishers, then flushes, then tell observers."""
         if self._room.queue:
             self._grant()
+        pending = len(self._window)
+        if self._paused:
+            if pending <= self._low_water and not self._room.queue:
+                self._paused = False
+                self.happened(BusEvent(self._wall_s(), EventKind.RESUMED, f"{pending} pending, publishers go on"))
+        elif pending >= self._high_water:
+            self.found_no_room()
         if self._drains:
             oldest = self._window.oldest()
             for last_token, waiter in self._drains:
@@ -344,6 +356,17 @@ class AckHandler:
         if self._reports:
             reports, self._reports = self._reports, []
             self._observer.settled(reports)
+
+    def found_no_room(self) -> None:
+        """The window is full, or nearly so: tell it once, until it is down to the low mark again."""
+        if not self._paused:
+            self._paused = True
+            statistics = self._window.statistics()
+            text = (
+                f"window is full or nearly so: {statistics.pending} of {statistics.max_pending} messages, "
+                f"{statistics.pending_bytes} of {statistics.max_pending_bytes} bytes pending"
+            )
+            self.happened(BusEvent(self._wall_s(), EventKind.PAUSED, text))
 
     def _grant(self) -> None:
         """Hand free room to those who wait, in their order; the place is kept for them until they run."""
@@ -493,10 +516,10 @@ class AckHandler:
         return self._tally.unknown - before[0], self._tally.rejected - before[1]
 
 
-def _size(message: Message) -> int:
+def _size(message: MessageFields) -> int:
     """What counts against the window: bytes of payload, and characters of headers as an estimate of their bytes."""
-    headers = message.headers or {}
-    return len(message.payload) + sum(len(name) + len(value) + 4 for name, value in headers.items())
+    _, payload, _, headers, _ = message
+    return len(payload) + sum(len(name) + len(value) + 4 for name, value in (headers or {}).items())
 
 
 def _report(pending: PendingAck) -> DeliveryReport:

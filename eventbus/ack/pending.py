@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from eventbus.ack.state import NEXT, SETTLED, AckEvent, AckState, IllegalTransition
-from eventbus.message import Message
+from eventbus.message import MessageFields
 from eventbus.ports import Failure, Route
 from eventbus.report import AckOutcome, DeliveryReport, Position
 
@@ -48,7 +48,6 @@ class PendingAck:
         "_waiters",
         "accepted_ns",
         "attempts",
-        "deadline_ns",
         "doubt",
         "duplicate",
         "failure",
@@ -69,14 +68,13 @@ class PendingAck:
 
     first_sent_ns: int  # set by sent(), like sent_ns
     sent_ns: int
-    deadline_ns: int  # set by the window when the ack is awaited
     offset: int  # where it was stored, in ``place``: set together
     settled_ns: int  # set when settled
 
     def __init__(
         self,
         token: int,
-        message: Message,
+        message: MessageFields,
         route: Route,
         size: int,
         timeout_ns: int,
@@ -102,9 +100,19 @@ class PendingAck:
         self.was_late = False
 
     @property
+    def topic(self) -> str:
+        """Where it goes."""
+        return self.message[0]
+
+    @property
     def message_id(self) -> str:
         """The id that makes retries safe: the caller's, else one made from the bus and the token."""
-        return self.message.message_id or f"{self._ledger.id_prefix}{self.token}"
+        return self.message[4] or f"{self._ledger.id_prefix}{self.token}"
+
+    @property
+    def deadline_ns(self) -> int:
+        """When the ack of the last attempt is due (monotonic)."""
+        return self.sent_ns + self.timeout_ns
 
     @property
     def settled(self) -> bool:
@@ -135,8 +143,8 @@ class PendingAck:
 
     def forget_payload(self) -> None:
         """Keep what a report needs, let the payload go."""
-        message = self.message
-        self.message = Message(message.topic, b"", message.key, None, message.message_id)
+        topic, _, key, _, own_id = self.message
+        self.message = (topic, b"", key, None, own_id)
 
     def wake(self) -> None:
         """Resolve whoever awaits."""
@@ -165,7 +173,7 @@ class PendingAck:
             position = Position(place[0], self.offset, place[1])
         return DeliveryReport(
             message_id=self.message_id,
-            topic=self.message.topic,
+            topic=self.topic,
             outcome=_OUTCOMES[self.state],
             duplicate=self.duplicate,
             late=self.was_late,
@@ -179,4 +187,4 @@ class PendingAck:
         )
 
     def __repr__(self) -> str:
-        return f"<PendingAck {self.message_id} {self.message.topic} {self.state.name.lower()} attempt {self.attempts}>"
+        return f"<PendingAck {self.message_id} {self.topic} {self.state.name.lower()} attempt {self.attempts}>"

@@ -80,8 +80,7 @@ class InFlightWindow:
         if lane is None:
             lane = self._lanes[timeout_ns] = {}
         lane[token] = pending
-        pending.deadline_ns = deadline_ns = pending.sent_ns + timeout_ns
-        return deadline_ns
+        return pending.sent_ns + timeout_ns
 
     def await_ack(self, pending: PendingAck) -> int:
         """An attempt was sent: its ack is due ``timeout_ns`` after ``sent_ns``. Returns that deadline."""
@@ -90,8 +89,7 @@ class InFlightWindow:
         if lane is None:
             lane = self._lanes[timeout_ns] = {}
         lane[pending.token] = pending
-        pending.deadline_ns = deadline_ns = pending.sent_ns + timeout_ns
-        return deadline_ns
+        return pending.sent_ns + timeout_ns
 
     def stop_awaiting(self, pending: PendingAck) -> None:
         """The attempt ended without an ack; the message stays pending."""

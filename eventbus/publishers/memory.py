@@ -156,9 +156,9 @@ class MemoryPublisher:
             self._sink.replied(replies)
 
     def _store(self, pending: Outgoing) -> tuple[int, str, int, bool]:
-        message, log = pending.message, pending.route.log
+        (topic, payload, _, headers, _), log = pending.message, pending.route.log
         assert log is not None
-        stored = StoredMessage(message.topic, message.payload, dict(message.headers or {}), pending.message_id)
+        stored = StoredMessage(topic, payload, dict(headers or {}), pending.message_id)
         offset, duplicate = self.streams[log].store(stored, self._clock.monotonic_ns())
         return pending.token, log, offset, duplicate
 

@@ -954,3 +954,30 @@ async def test_observer_that_publishes_again_when_a_topic_fails(
     await bus.publish("a.b")
     await until(lambda: len(observer.reports) == 2)
     assert [report.error_kind for report in observer.reports] == [ErrorKind.NO_STREAM] * 2
+
+
+async def test_right_to_publish_taken_away_in_mid_run(connect: Buses) -> None:
+    """What was sent to a topic that was acked before may be stored, whatever the broker says now: never REJECTED."""
+    bus, publisher = await connect(retry=QUICK)
+    assert (await (await bus.publish("a.b"))).outcome is AckOutcome.ACKED
+    publisher.drop_acks = True
+    in_flight = await bus.publish("a.b")
+    denied = Failure(ErrorClass.FATAL, ErrorKind.PERMISSION, "denied", topic="a.b")
+    bus._handler.replied([denied])
+    publisher.refuse_with = Failure(ErrorClass.FATAL, ErrorKind.PERMISSION, "denied")
+    assert (await in_flight).outcome is AckOutcome.UNKNOWN
+    publisher.refuse_with = None
+    afterwards = await bus.publish("a.b")
+    bus._handler.replied([denied])
+    assert (await afterwards).outcome is AckOutcome.REJECTED
+
+
+async def test_topic_denied_from_the_start(connect: Buses) -> None:
+    """Nothing was ever acked there, so nothing can be stored: REJECTED at once, and other topics are unharmed."""
+    bus, publisher = await connect()
+    assert (await (await bus.publish("a.b"))).outcome is AckOutcome.ACKED
+    publisher.drop_acks = True
+    denied, other = await bus.publish("a.c"), await bus.publish("a.b")
+    bus._handler.replied([Failure(ErrorClass.FATAL, ErrorKind.PERMISSION, "denied", topic="a.c")])
+    assert (await denied).outcome is AckOutcome.REJECTED
+    assert not other.settled

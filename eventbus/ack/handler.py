@@ -42,6 +42,8 @@ _NEVER_NS = 1 << 62
 _TIMER_GRAIN_NS = 2_000_000
 """A timer never fires sooner than this after it was armed, so that many deadlines in a row become one batch.
 Deadlines are met up to this much late."""
+_TOPICS_KNOWN = 10_000
+"""How many topics are remembered as acked or refused."""
 _REMEMBERED = 100_000
 """How many messages settled as UNKNOWN are kept, so that a late ack still finds them; about 1 KB each."""
 
@@ -86,6 +88,8 @@ class AckHandler:
         self._schedule = WakeSchedule()
         self._held: dict[int, PendingAck] = {}
         self._remembered: OrderedDict[int, PendingAck] = OrderedDict()
+        self._acked_topics: set[str] = set()  # full: any topic may have been acked
+        self._refused_topics: dict[str, int] = {}  # topic -> last token when its refusal was first heard
         self._drains: list[tuple[int, asyncio.Future[None]]] = []  # (last token waited for, who waits)
         self._reports: list[DeliveryReport] = []  # for observers, told at the end of a batch
         self._timer: asyncio.TimerHandle | None = None
@@ -191,6 +195,8 @@ class AckHandler:
         for reply in replies:
             if isinstance(reply, AckBatch):
                 self._acked(reply, now_ns)
+            elif reply.topic is not None:
+                self._topic_failed(reply, reply.topic, now_ns)
             else:
                 self._failed(reply, self._concerned(reply), now_ns)
         self._end_batch()
@@ -230,8 +236,23 @@ class AckHandler:
         if failure.tokens is not None:
             found = self._window.find(tuple(dict.fromkeys(failure.tokens)))
             return [p for p in found if p is not None and p.state is AckState.IN_FLIGHT]
-        topic = failure.topic
-        return [p for p in self._window if p.state is AckState.IN_FLIGHT and (topic is None or p.topic == topic)]
+        return [p for p in self._window if p.state is AckState.IN_FLIGHT]
+
+    def _topic_failed(self, failure: Failure, topic: str, now_ns: int) -> None:
+        """The broker refuses a topic, without saying which message: all that is in flight there is concerned.
+
+        Where the topic was acked before, the right to it was taken away meanwhile, and what was sent before we heard
+        of it may be stored: that is in doubt. What is accepted afterwards is refused for certain.
+        """
+        concerned = [p for p in self._window if p.state is AckState.IN_FLIGHT and p.topic == topic]
+        if topic in self._acked_topics or len(self._acked_topics) >= _TOPICS_KNOWN:
+            if len(self._refused_topics) >= _TOPICS_KNOWN:
+                self._refused_topics.clear()
+            heard_at = self._refused_topics.setdefault(topic, self._last_token)
+            earlier = [p for p in concerned if p.token <= heard_at]
+            concerned = [p for p in concerned if p.token > heard_at]
+            self._failed(replace(failure, error_class=ErrorClass.AMBIGUOUS), earlier, now_ns)
+        self._failed(failure, concerned, now_ns)
 
     def _acked(self, batch: AckBatch, now_ns: int) -> None:
         found: Sequence[PendingAck | None] = self._window.find(batch.tokens)
@@ -243,6 +264,8 @@ class AckHandler:
             pending.place = place
             pending.offset = offset
         self._tally.acked_after([now_ns - pending.sent_ns for pending in settled])
+        if len(self._acked_topics) < _TOPICS_KNOWN:
+            self._acked_topics.update([pending.message[0] for pending in settled])
         if batch.duplicates:
             for pending in settled:
                 pending.duplicate = pending.token in batch.duplicates
@@ -440,6 +463,7 @@ class AckHandler:
                 ),
                 now_ns,
             )
+            self._grant()  # a large message may have stood before smaller ones that fit
 
     def _refuse_first(self, error: Exception, now_ns: int) -> None:
         place = self._room.first()

@@ -40,9 +40,11 @@ async def test_cancelled_connect_leaves_nothing(server: EmbeddedNats, turns: int
     connecting = asyncio.ensure_future(_connect(server.url, topics=[TopicConfig("cut.>")]))
     for _ in range(turns):
         await asyncio.sleep(0)
-    connecting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await connecting
+    if connecting.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
+    else:  # so few turns were enough, on a busy machine: then closing it must leave nothing
+        await connecting.result().close()
     assert tasks_besides(before) == []
     await eventually(lambda: open_sockets() <= sockets, "its socket is closed")
 

@@ -2,7 +2,7 @@
 
 from eventbus.ack.retry import RetryPolicy
 from eventbus.bus import EventBus
-from eventbus.config import AckStrategy, ConnectionConfig, WindowConfig
+from eventbus.config import AckStrategy, ConnectionConfig, NatsAuth, TlsConfig, WindowConfig
 from eventbus.connect import connect
 from eventbus.errors import (
     BusClosed,
@@ -50,12 +50,14 @@ __all__ = [
     "InvalidMessage",
     "LatencyHistogram",
     "Message",
+    "NatsAuth",
     "Position",
     "PublishRejected",
     "PublishUnknown",
     "Receipt",
     "RetryPolicy",
     "StallTimeout",
+    "TlsConfig",
     "TopicConfig",
     "TopicError",
     "WindowConfig",

@@ -269,6 +269,7 @@ class EventBus:
             callback_errors=counters.callback_errors,
             errors=counters.errors(),
             latency=counters.latency(),
+            warnings=self._routing.warnings,
         )
 
     async def close(self, timeout_s: float = 30.0) -> CloseReport:

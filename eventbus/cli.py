@@ -16,8 +16,9 @@ import click
 from click.core import ParameterSource
 
 from eventbus.clock import SystemClock
-from eventbus.connect import connect
+from eventbus.connect import connect, inspect
 from eventbus.errors import ConfigError, EventBusError
+from eventbus.load.loop import new_event_loop
 from eventbus.load.payload import open_payloads
 from eventbus.load.plan import LoadPlan, check_rate, parse_duration
 from eventbus.load.signals import ending_signals
@@ -33,6 +34,13 @@ Exit codes:
   1    something was not acked or was refused, or the run failed on the way
   2    wrong usage, unusable file, no broker or no topic: nothing was sent
   130  ended by Ctrl-C (143: SIGTERM, 129: SIGHUP); the table tells what was
+"""
+
+_DOCTOR_EXIT_CODES = """\b
+Exit codes:
+  0    nothing to worry about
+  1    there are warnings
+  2    wrong usage, or no server
 """
 
 
@@ -129,10 +137,31 @@ def load(context: click.Context, /, json_out: str | None, store: Path | None, ve
     writer = None if store is None else StoreWriter(store)
     try:
         command = LoadCommand(plan, payloads, connect, clock=SystemClock(), writer=writer, json_out=json_out)
-        return asyncio.run(command.run())
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            return runner.run(command.run())
     finally:
         if writer is not None:
             writer.close()
+
+
+@cli.command(epilog=_DOCTOR_EXIT_CODES)
+@click.argument("url")
+@click.option("--topic", required=True, help="Topic to look at; on NATS the subject.")
+@click.option(
+    "--json",
+    "json_out",
+    metavar="OUT",
+    help="Write what was found as JSON to this file; '-' is standard output, and the text goes to stderr.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show the library's log on standard error.")
+def doctor(url: str, topic: str, json_out: str | None, verbose: bool) -> int:
+    """Look at the NATS server at URL and at the stream of a topic, and tell what may go wrong. Changes nothing."""
+    if json_out is not None and json_out != "-":
+        _check_writable(Path(json_out))
+    _set_up_log(verbose)
+    from eventbus.doctor import Doctor  # here: it loads rich, as load does
+
+    return asyncio.run(Doctor(inspect, json_out=json_out).run(url, topic))
 
 
 @cli.command()
@@ -142,7 +171,8 @@ def worker(store: Path | None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     writer = StoreWriter(store or default_store_path())
     try:
-        asyncio.run(_work(writer))
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(_work(writer))
     finally:
         writer.close()
     return 0

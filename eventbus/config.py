@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from eventbus.errors import ConfigError
@@ -52,6 +53,55 @@ class WindowConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class NatsAuth:
+    """Who we are to NATS: exactly one of user with password, token, nkey or creds file. ``repr`` tells nothing secret.
+
+    nkey_seed: the seed itself, ``SU...``; nkey_file: a file that holds it. creds_file: as ``nsc`` writes it; read
+        again at each connect, so that it may be renewed. nkeys and creds files need the extra ``nkeys``.
+    For all servers, also those that a cluster tells of. In a URL, user and password or a token do the same.
+    """
+
+    user: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    nkey_seed: str | None = field(default=None, repr=False)
+    nkey_file: str | os.PathLike[str] | None = None
+    creds_file: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.user is None) != (self.password is None):
+            raise ConfigError("auth has only one of user and password; give both, or use a token")
+        ways = ("user", "token", "nkey_seed", "nkey_file", "creds_file")
+        given = [way for way in ways if getattr(self, way) is not None]
+        if len(given) != 1:
+            raise ConfigError(f"auth has {' and '.join(given) or 'nothing'}; give exactly one of {', '.join(ways)}")
+        if getattr(self, given[0]) == "":
+            raise ConfigError(f"auth has an empty {given[0]}")
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """TLS is asked for: nothing is ever sent to a server that does not offer it. ``tls://`` and ``wss://`` ask too.
+
+    ca_file: who signed the servers' certificates; None takes the system's authorities. cert_file, key_file: our own
+        certificate (mutual TLS); key_file may be left out where cert_file holds the key too. key_password: of the key.
+    hostname: the name to expect in the certificate, where it is not the one in the URL.
+    handshake_first: TLS from the first byte, as the server's setting of that name wants it.
+    """
+
+    ca_file: str | os.PathLike[str] | None = None
+    cert_file: str | os.PathLike[str] | None = None
+    key_file: str | os.PathLike[str] | None = None
+    key_password: str | None = field(default=None, repr=False)
+    hostname: str | None = None
+    handshake_first: bool = False
+
+    def __post_init__(self) -> None:
+        if self.cert_file is None and (self.key_file is not None or self.key_password is not None):
+            raise ConfigError("tls has a key and no certificate; give cert_file too")
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionConfig:
     """How a connection is made and watched.
 
@@ -66,8 +116,14 @@ class ConnectionConfig:
     connect_timeout_s: float = 5.0
     reconnect_delay_s: float = 0.25
     ping_interval_s: float = 10.0
+    auth: NatsAuth | None = None
+    tls: TlsConfig | None = None
+    inbox_prefix: str = "_INBOX"
 
     def __post_init__(self) -> None:
         for setting in ("connect_timeout_s", "reconnect_delay_s", "ping_interval_s"):
             if not getattr(self, setting) > 0:
                 raise ConfigError(f"{setting} is {getattr(self, setting)}; use more than 0 seconds")
+        words = self.inbox_prefix.split(".")
+        if "" in words or any(c in "*>" or c.isspace() or not c.isprintable() for c in self.inbox_prefix):
+            raise ConfigError(f"inbox_prefix is {self.inbox_prefix!r}; use words between dots, as in '_INBOX.orders'")

@@ -15,19 +15,24 @@ from eventbus.ack.retry import RetryPolicy
 from eventbus.bus import EventBus
 from eventbus.clock import SystemClock
 from eventbus.config import AckStrategy, ConnectionConfig, WindowConfig
+from eventbus.context import read_context
 from eventbus.embedded.nats import EmbeddedNats
 from eventbus.errors import ConfigError
+from eventbus.inspection import Inspection
 from eventbus.observe.callbacks import Callback, CallbackRunner
 from eventbus.observe.counters import BusCounters
 from eventbus.observe.fanout import Fanout
 from eventbus.ports import Observer, Publisher
 from eventbus.publishers.memory import MemoryPublisher
+from eventbus.publishers.nats import inspector
 from eventbus.publishers.nats.publisher import NatsPublisher
 from eventbus.routing import Routing
 from eventbus.topic import TopicConfig
 from eventbus.url import BrokerUrl
 
 _log = logging.getLogger("eventbus")
+
+_ACK_TIMEOUT_S = 5.0
 
 
 def connect(
@@ -36,7 +41,7 @@ def connect(
     topics: Sequence[TopicConfig] = (),
     window: WindowConfig | None = None,
     retry: RetryPolicy | None = None,
-    ack_timeout_s: float = 5.0,
+    ack_timeout_s: float = _ACK_TIMEOUT_S,
     strategy: AckStrategy = AckStrategy.UNIFIED,
     connection: ConnectionConfig | None = None,
     on_delivery: Callback | None = None,
@@ -45,8 +50,10 @@ def connect(
 ) -> Connecting:
     """Connect to a broker: ``async with connect(url) as bus`` or ``bus = await connect(url)``.
 
-    url: ``nats://``, ``tls://``, ``ws://``, ``wss://`` (several servers by comma), ``embedded+nats://`` for a server of
+    url: ``nats://``, ``tls://``, ``ws://``, ``wss://`` (several servers by comma; credentials as ``USER:PASSWORD@`` or
+        ``TOKEN@``), ``nats+context://NAME`` for a context of the ``nats`` tool, ``embedded+nats://`` for a server of
         its own that ends with the bus, ``memory://`` for none.
+    connection: how to connect: credentials (NatsAuth), certificates (TlsConfig), timeouts.
     topics: prepared before this returns. Other topics are prepared when first published to, with the defaults.
     ack_timeout_s: seconds to wait for the ack of one attempt. Default 5.
     on_delivery: called with every DeliveryReport; on_error: with those that are not ACKED. Sync or async, off the ack
@@ -58,14 +65,15 @@ def connect(
     """
     if not 0 < ack_timeout_s < 1e6:
         raise ConfigError(f"ack_timeout_s is {ack_timeout_s}; use more than 0 and less than 1e6 seconds")
+    broker, connection = _understand(url, connection)
     return Connecting(
-        BrokerUrl.parse(url),
+        broker,
         topics=tuple(topics),
         window=window or WindowConfig(),
         retry=retry or RetryPolicy(),
         ack_timeout_s=ack_timeout_s,
         strategy=AckStrategy(strategy),
-        connection=connection or ConnectionConfig(),
+        connection=connection,
         on_delivery=on_delivery,
         on_error=on_error,
         observers=tuple(observers),
@@ -107,6 +115,9 @@ async def _open(
     on_error: Callback | None,
     observers: Sequence[Observer],
 ) -> EventBus:
+    def longest_retry_s(topic: TopicConfig) -> float | None:
+        return _longest_retry_s(retry, ack_timeout_s if topic.ack_timeout_s is None else topic.ack_timeout_s)
+
     clock = SystemClock()
     counters = BusCounters()
     callbacks = None
@@ -130,9 +141,9 @@ async def _open(
         elif url.scheme == "embedded+nats":
             server = EmbeddedNats()
             await asyncio.to_thread(server.start)
-            publisher = NatsPublisher((server.url,), connection, clock)
+            publisher = NatsPublisher((server.url,), connection, clock, longest_retry_s)
         else:
-            publisher = NatsPublisher(url.servers, connection, clock)
+            publisher = NatsPublisher(url.servers, connection, clock, longest_retry_s)
         handler = AckHandler(
             publisher,
             window=window,
@@ -167,3 +178,47 @@ async def _open(
         stall_timeout_s=window.stall_timeout_s,
         on_closed=free_server,
     )
+
+
+async def inspect(url: str, topic: str, *, connection: ConnectionConfig | None = None) -> Inspection:
+    """Look at a NATS server and at the stream of a topic, as a bus with default settings would find them.
+
+    Changes nothing at the server. Waits for the connection, at most ``connection.connect_timeout_s`` (default 5 s),
+    and then for some requests of at most 2 s each. Raises ConfigError, ConnectFailed.
+    """
+    broker, connection = _understand(url, connection)
+    if not broker.servers:
+        raise ConfigError(f"broker URL {broker.redacted}: there is no server to look at; use nats://HOST:PORT")
+    TopicConfig(topic)  # refuses a malformed name before anything is opened
+    publisher = NatsPublisher(
+        broker.servers,
+        connection,
+        SystemClock(),
+        lambda _: _longest_retry_s(RetryPolicy(), _ACK_TIMEOUT_S),
+    )
+    await publisher.open(inspector.Unheard())
+    try:
+        return await publisher.inspect(topic, broker.redacted)
+    finally:
+        await publisher.close(1.0)
+
+
+def _understand(url: str, connection: ConnectionConfig | None) -> tuple[BrokerUrl, ConnectionConfig]:
+    """The broker that a URL means, a context looked up. Raises ConfigError."""
+    broker, connection = BrokerUrl.parse(url), connection or ConnectionConfig()
+    if broker.scheme == "nats+context":
+        return read_context(broker.redacted.partition("://")[2], connection)
+    return broker, connection
+
+
+def _longest_retry_s(retry: RetryPolicy, ack_timeout_s: float) -> float | None:
+    """How long after its first attempt a message may be sent again; None where nothing is repeated."""
+    return None if retry.max_attempts == 1 else retry.lifetime_ns(int(ack_timeout_s * 1e9)) / 1e9
+
+
+def _resolved(url: str, connection: ConnectionConfig | None) -> tuple[BrokerUrl, ConnectionConfig]:
+    """Where and how to connect, after a context file has been read if the URL names one. Raises ConfigError."""
+    broker, connection = BrokerUrl.parse(url), connection or ConnectionConfig()
+    if broker.scheme == "nats+context":
+        return read_context(broker.redacted.partition("://")[2], connection)
+    return broker, connection

@@ -60,6 +60,7 @@ class Route:
     deduplicates: the broker recognises a message id sent again within ``duplicate_window_s``, so that an ambiguous
         attempt may be repeated. ready: False while the topic is still being prepared; such messages wait.
     covers: subjects and patterns for which this route holds, so that each needs no preparation of its own.
+    warnings: what the publisher found about the topic that a person should know, a sentence each; nothing secret.
     timeout_ns: how long the ack of one attempt is awaited; set by Routing.
     """
 
@@ -71,6 +72,7 @@ class Route:
     ready: bool = True
     covers: tuple[str, ...] = ()
     timeout_ns: int = 5_000_000_000
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from eventbus.ports import Clock, Failure, Publisher, Route
 from eventbus.topic import TopicConfig, subject_matches
 
 _CACHED_NAMES = 10_000
+_TOLD_WARNINGS = 100
 _AT_ONCE = 4
 """Preparations that may ask the broker at the same time: many new subjects usually belong to a few streams."""
 
@@ -79,6 +80,17 @@ class Routing:
         """Prepare every configured topic. Raises TopicError for the first that cannot be had."""
         for topic in self._topics:
             self._learn(topic.name, await self._publisher.prepare(topic.name, topic))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with the topics that are known, each once, at most 100; an empty tuple if nothing is."""
+        told: dict[str, None] = {}
+        for route in self._known:
+            if route.warnings:
+                told.update(dict.fromkeys(route.warnings))
+                if len(told) >= _TOLD_WARNINGS:
+                    break
+        return tuple(told)[:_TOLD_WARNINGS]
 
     def find(self, name: str) -> Route:
         """The route of a topic; a provisional one, not ready, while it is being prepared. Never waits."""

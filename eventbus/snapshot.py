@@ -40,6 +40,7 @@ class BusSnapshot:
     errors: how often each error kind was seen, retried ones included. latency: of acked messages, last attempt to ack.
     stalled_s_total: wall time during which at least one publisher waited for room.
     monotonic_s, wall_s: when this was taken; wall_s is seconds since the epoch.
+    warnings: what is wrong with the streams of the topics in use, a sentence each; at most 100.
     """
 
     bus_id: str
@@ -64,6 +65,7 @@ class BusSnapshot:
     callback_errors: int = 0
     errors: Mapping[str, int] = field(default_factory=dict)
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; ``from_dict`` reads them back."""
@@ -71,6 +73,7 @@ class BusSnapshot:
         data["connection"] = str(self.connection)
         data["errors"] = dict(self.errors)
         data["latency"] = self.latency.to_dict()
+        data["warnings"] = list(self.warnings)
         return data
 
     @classmethod
@@ -80,4 +83,5 @@ class BusSnapshot:
         values = {name: value for name, value in data.items() if name in known}
         values["connection"] = ConnectionState(values["connection"])
         values["latency"] = LatencyHistogram.from_dict(values["latency"])
+        values["warnings"] = tuple(values.get("warnings", ()))
         return cls(**values)

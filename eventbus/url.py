@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from eventbus.errors import ConfigError
 
 _NATS = ("nats", "tls", "ws", "wss")
-SCHEMES = (*_NATS, "embedded+nats", "memory")
+SCHEMES = (*_NATS, "nats+context", "embedded+nats", "memory")
+_CONTEXT_NAME = re.compile(r"(?!.*\.\.)[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,12 @@ class BrokerUrl:
             given = repr(text) if "@" not in str(text) else "(not shown, because of its '@')"
             raise ConfigError(
                 f"broker URL {given}: use nats://HOST:PORT, tls://, ws:// or wss:// (several servers by comma), "
-                "embedded+nats:// or memory://"
+                "nats+context://NAME, embedded+nats:// or memory://"
             )
+        if scheme == "nats+context":
+            if rest and not _CONTEXT_NAME.fullmatch(rest):
+                raise ConfigError("broker URL nats+context://…: use nats+context://NAME, or none for the selected one")
+            return cls(scheme, (), f"{scheme}://{rest}")
         if scheme in ("memory", "embedded+nats"):
             if rest:
                 raise ConfigError(f"broker URL {scheme}://…: nothing may follow {scheme}://")
@@ -62,3 +68,12 @@ def _shown(server: str) -> str:
     if ":" in host:
         host = f"[{host}]"
     return f"{parts.scheme}://{host}" + ("" if port is None else f":{port}")
+
+
+def take_credentials(server: str) -> tuple[str, tuple[str, ...]]:
+    """A server's URL without its credentials, and these decoded: (), (token,) or (user, password)."""
+    scheme, _, rest = server.partition("://")
+    before, at, address = rest.rpartition("@")
+    if not at or not before:
+        return f"{scheme}://{address}", ()
+    return f"{scheme}://{address}", tuple(unquote(part) for part in before.split(":", 1))

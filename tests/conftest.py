@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples each time where CI=true, so that a run says something of the change and not of its luck; new ones
+# everywhere else.
+settings.register_profile("ci", derandomize=True, deadline=None)
+if os.environ.get("CI") == "true":
+    settings.load_profile("ci")
 
 ROOT = Path(__file__).parents[1]
 NO_SKIP = "ACKSCOPE_NO_SKIP"
+LOOP = "ACKSCOPE_TEST_LOOP"
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Which event loop the asynchronous tests run on: .ci/run asks for both, one after the other."""
+    if os.environ.get(LOOP) == "uvloop":
+        import uvloop
+
+        return {"uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ from eventbus.publishers.nats.transport import AckTransport
 from eventbus.publishers.nats.wire import FrameReader, Read
 
 FOLDER = Path(__file__).parents[1] / "eventbus" / "publishers" / "nats"
-PINNED = {"_transport", "_io_writer", "_timeout"}
+PINNED = {"_transport", "_io_writer", "_timeout", "_server_info"}
 """Every private name of nats-py in use, besides those of ``self``."""
 
 
@@ -56,7 +56,8 @@ def peer() -> Iterator[str]:
 
 
 def ack_transport(seen: list[Read] | None = None) -> AckTransport:
-    return AckTransport(False, FrameReader("_INBOX.test."), ([] if seen is None else seen).append, lambda: None)
+    inner = TcpTransport()
+    return AckTransport(inner, FrameReader("_INBOX.test."), ([] if seen is None else seen).append, lambda: None)
 
 
 def test_client_takes_a_transport_set_before_connecting() -> None:
@@ -121,6 +122,19 @@ async def test_ack_transport_sees_its_backlog_and_drops_it_on_close(peer: str) -
     async with asyncio.timeout(2):
         with contextlib.suppress(ConnectionError):
             await transport.wait_closed()
+
+
+@pytest.mark.integration
+async def test_client_keeps_the_greeting_of_the_server() -> None:
+    """``Client._server_info``: without it an inspection has no name, version, cluster or JetStream flag to show."""
+    with EmbeddedNats() as server:
+        client = Client()
+        await client.connect(server.url)
+        greeting = getattr(client, "_server_info", {})
+        await client.close()
+    assert greeting.get("server_name"), "Client._server_info is no longer the server's INFO: doctor shows nothing of it"
+    assert greeting["version"].startswith("2.")
+    assert greeting["jetstream"] is True
 
 
 @pytest.mark.integration

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from eventbus.errors import ErrorClass, ErrorKind
 from eventbus.ports import AckBatch, Failure
-from eventbus.publishers.nats.replies import BY_CODE, STORE_FAILED, read_reply, row_of
+from eventbus.publishers.nats.replies import BY_CODE, BY_DESCRIPTION, STORE_FAILED, read_reply, row_of
 
 TRANSIENT, AMBIGUOUS, FATAL = ErrorClass.TRANSIENT, ErrorClass.AMBIGUOUS, ErrorClass.FATAL
 
@@ -104,12 +106,13 @@ def test_answer_without_a_body(headers: bytes, error_class: ErrorClass, kind: Er
         (10167, "too many requests", TRANSIENT, ErrorKind.OVERLOADED),
         (10158, "duplicate message id is in process", TRANSIENT, ErrorKind.UNAVAILABLE),
         (10023, "insufficient resources", TRANSIENT, ErrorKind.OVERLOADED),
-        (10063, "", TRANSIENT, ErrorKind.OVERLOADED),
+        (10063, "", AMBIGUOUS, ErrorKind.UNAVAILABLE),
         (10077, "maximum messages exceeded", TRANSIENT, ErrorKind.STREAM_FULL),
         (10077, "maximum bytes exceeded", TRANSIENT, ErrorKind.STREAM_FULL),
         (10077, "maximum messages per subject exceeded", TRANSIENT, ErrorKind.STREAM_FULL),
-        (10077, "message size exceeds maximum allowed", FATAL, ErrorKind.TOO_LARGE),
-        (10077, "store is closed", TRANSIENT, ErrorKind.UNAVAILABLE),
+        (10077, "message to large", FATAL, ErrorKind.TOO_LARGE),
+        (10077, "store is closed", AMBIGUOUS, ErrorKind.UNAVAILABLE),
+        (10077, "something new", TRANSIENT, ErrorKind.UNAVAILABLE),
         (10054, "message size exceeds maximum allowed", FATAL, ErrorKind.TOO_LARGE),
         (10097, "", FATAL, ErrorKind.TOO_LARGE),
         (10060, "expected stream does not match", FATAL, ErrorKind.CONFLICT),
@@ -143,9 +146,84 @@ def test_full_stream_is_not_hammered():
     assert row_of(STORE_FAILED, "store is closed").min_delay_s > 0
 
 
-def test_no_code_is_ambiguous():
-    """A server that answers with an error has not stored the message: only missing answers leave doubt."""
-    assert all(row.error_class is not AMBIGUOUS for row in BY_CODE.values())
+def test_codes_that_leave_doubt():
+    """A server that answers with an error has not stored the message, but where replicas had agreed upon it before."""
+    assert [code for code, row in BY_CODE.items() if row.error_class is AMBIGUOUS] == [10063]
+    assert [words for words, row in BY_DESCRIPTION if row.error_class is AMBIGUOUS] == ["store is closed"]
+
+
+class Answer(NamedTuple):
+    """One line of the file of answers."""
+
+    error_class: str
+    kind: str
+    body: bytes
+    code: int
+    description: str
+
+
+def answers() -> list[Answer]:
+    found = []
+    for line in Path(__file__).with_name("nats_answers.txt").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            error_class, kind, origin, body = line.split(" ", 3)
+            assert origin in ("seen", "made")
+            error = json.loads(body)["error"]
+            found.append(Answer(error_class, kind, body.encode(), error["err_code"], error["description"]))
+    return found
+
+
+@pytest.mark.parametrize("answer", answers(), ids=lambda a: f"{a.code}-{a.description}")
+def test_recorded_answer(answer: Answer):
+    """As the server wrote it, with the least pause that its kind asks for."""
+    reply = failed(b"", answer.body)
+    assert (reply.error_class, reply.kind) == (answer.error_class, answer.kind)
+    assert reply.text == f"{answer.description} ({answer.code})"
+    assert reply.min_delay_s == MIN_DELAY_S.get(answer.code if answer.code in MIN_DELAY_S else reply.kind, 0.0)
+
+
+MIN_DELAY_S: dict[int | ErrorKind, float] = {
+    10158: 0.0,  # the first copy is about to be stored
+    10167: 0.05,
+    ErrorKind.OVERLOADED: 0.25,
+    ErrorKind.UNAVAILABLE: 0.25,
+    ErrorKind.STREAM_FULL: 1.0,
+}
+
+
+def test_every_row_has_a_recorded_answer():
+    """No row without bytes of its own, and none of the file without a row."""
+    recorded = {answer.code for answer in answers()}
+    assert recorded == {*BY_CODE, STORE_FAILED}
+    texts = [answer.description for answer in answers() if answer.code == STORE_FAILED]
+    unused = {words for words, _ in BY_DESCRIPTION if not any(words in text for text in texts)}
+    assert unused == {"message to large"}  # an older server's spelling
+
+
+def test_every_code_has_the_name_that_the_server_gives_it():
+    """Unique, and of the server's form, so that it can be looked up in its sources."""
+    names = [row.name for row in BY_CODE.values()]
+    assert len(set(names)) == len(names)
+    assert all(name.startswith("JS") and name.isalnum() for name in names)
+
+
+def test_refusal_with_a_status_besides():
+    """Some answers carry both, as 429 does: the body is read first."""
+    body = refusal(10167, "too many requests", stream="S", seq=0)
+    reply = failed(b"NATS/1.0 429 Too Many Requests\r\n\r\n", body)
+    assert (reply.error_class, reply.kind) == (TRANSIENT, ErrorKind.OVERLOADED)
+    assert reply.text == "too many requests (10167)"
+
+
+def test_documented_table(root: Path):
+    """docs/nats-replies.md has each row as the code has it."""
+    text = (root / "docs" / "nats-replies.md").read_text(encoding="utf-8")
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in text.splitlines() if line[:3] == "| 1"]
+    documented = {(int(row[0]), row[1], row[2], row[3]) for row in rows if row[0] != str(STORE_FAILED)}
+    assert documented == {(code, row.name, row.error_class.upper(), row.kind) for code, row in BY_CODE.items()}
+    several = [(row[2], row[3]) for row in rows if row[0] == str(STORE_FAILED)]
+    meant = [(row.error_class.upper(), str(row.kind)) for _, row in BY_DESCRIPTION]
+    assert several == meant
 
 
 JSON = st.recursive(

@@ -19,11 +19,26 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[1]
 
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"message", "topic", "report", "errors", "config", "snapshot", "event", "latency", "url", "clock"}),
+    frozenset(
+        {
+            "message",
+            "topic",
+            "report",
+            "errors",
+            "config",
+            "context",
+            "snapshot",
+            "event",
+            "latency",
+            "url",
+            "clock",
+            "inspection",
+        }
+    ),
     frozenset({"ports", "receipt"}),
     frozenset({"ack"}),
     frozenset({"publishers", "observe", "telemetry", "alerts", "load", "faults", "embedded", "viz", "audit"}),
-    frozenset({"bus", "routing", "connect", "cli", "__main__", "__init__"}),
+    frozenset({"bus", "routing", "connect", "doctor", "cli", "__main__", "__init__"}),
 )
 """Parts of eventbus from the bottom up; each module belongs to the part that its first name after eventbus says."""
 
@@ -69,12 +84,14 @@ PUBLIC = [
     "InvalidMessage",
     "LatencyHistogram",
     "Message",
+    "NatsAuth",
     "Position",
     "PublishRejected",
     "PublishUnknown",
     "Receipt",
     "RetryPolicy",
     "StallTimeout",
+    "TlsConfig",
     "TopicConfig",
     "TopicError",
     "WindowConfig",

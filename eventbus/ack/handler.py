@@ -38,6 +38,7 @@ from eventbus.snapshot import ConnectionState, WindowStatistics
 
 _log = logging.getLogger("eventbus")
 
+_WORRYING = {EventKind.DENIED, EventKind.DISCONNECTED, EventKind.TOPIC_FAILED, EventKind.TOPIC_WARNING}
 _NEVER_NS = 1 << 62
 _TIMER_GRAIN_NS = 2_000_000
 """A timer never fires sooner than this after it was armed, so that many deadlines in a row become one batch.
@@ -215,7 +216,7 @@ class AckHandler:
 
     def happened(self, event: BusEvent) -> None:
         """Tell observers and the log."""
-        _log.info("%s: %s", event.kind, event.text)
+        _log.log(logging.WARNING if event.kind in _WORRYING else logging.INFO, "%s: %s", event.kind, event.text)
         self._observer.happened(event)
 
     def routes_prepared(self, outcomes: Mapping[Route, Route | Failure]) -> None:

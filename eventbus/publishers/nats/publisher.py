@@ -14,18 +14,25 @@ import asyncio
 import contextlib
 import logging
 import re
+import ssl
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import nats.errors
 from nats.aio.client import Client
+from nats.aio.transport import TcpTransport, Transport
 
 from eventbus.config import ConnectionConfig
 from eventbus.errors import ConnectFailed, ErrorClass, ErrorKind, InvalidMessage, TopicError
 from eventbus.event import BusEvent, EventKind
+from eventbus.inspection import Inspection
 from eventbus.message import Message
 from eventbus.ports import AckSink, Capabilities, Clock, Failure, Outgoing, Route
-from eventbus.publishers.nats import streams
-from eventbus.publishers.nats.transport import AckTransport
+from eventbus.publishers.nats import inspector, streams
+from eventbus.publishers.nats.login import Login
+from eventbus.publishers.nats.transport import AckTransport, TlsNotOffered
+from eventbus.publishers.nats.websocket import WebSocketTransport
 from eventbus.publishers.nats.wire import ID_BLOCK_BYTES, FrameReader, Read, header_block
 from eventbus.snapshot import ConnectionState
 from eventbus.topic import TopicConfig
@@ -46,12 +53,26 @@ _REFUSED_WORDS = ("authorization violation", "authentication expired", "authenti
 
 
 class NatsPublisher:
-    """Implements ports.Publisher for ``servers``, full URLs that may hold credentials (never logged)."""
+    """Implements ports.Publisher for ``servers``, full URLs that may hold credentials (never logged).
+
+    longest_retry_s: how long the bus may go on sending a message of a topic, in seconds, or None where it never
+        repeats one; only to warn of duplicate windows that are shorter. Default: not known, so no such warning.
+    """
 
     capabilities = Capabilities(system="nats")
 
-    def __init__(self, servers: tuple[str, ...], config: ConnectionConfig, clock: Clock) -> None:
-        self._servers = servers
+    def __init__(
+        self,
+        servers: tuple[str, ...],
+        config: ConnectionConfig,
+        clock: Clock,
+        longest_retry_s: Callable[[TopicConfig], float | None] = lambda _: None,
+    ) -> None:
+        self._longest_retry_s = longest_retry_s
+        self._warned: dict[str, tuple[str, ...]] = {}
+        self._login = Login(servers, config, self._address)
+        self._servers = self._login.servers
+        self._without_tls: set[str] = set()  # servers with which TLS fails, as far as was tried
         self._config = config
         self._clock = clock
         self._sink: AckSink | None = None
@@ -90,15 +111,19 @@ class NatsPublisher:
     async def _dial(self) -> None:
         """Make a client, connect it and begin to send."""
         client = Client()
-        self._inbox = client.new_inbox() + "."
+        self._inbox = client.new_inbox().replace("_INBOX", self._config.inbox_prefix, 1) + "."
         self._heads.clear()
         reader = FrameReader(self._inbox)
-        websocket = self._servers[0].startswith("ws")
-        transport = AckTransport(websocket, reader, self._on_read, self._on_lost)
+        login = self._login
+        inner: Transport = TcpTransport()  # type: ignore[no-untyped-call]
+        if login.websocket:
+            inner = WebSocketTransport(self._servers[0].partition("://")[0], login.context, login.hostname)
+        transport = AckTransport(inner, reader, self._on_read, self._on_lost, require_tls=login.tls)
         client._transport = transport
         self._client, self._transport = client, transport
         self._refused.clear()
         self._refusal = ""
+        self._without_tls.clear()
         dialling = asyncio.ensure_future(self._connect(client))
         refused = asyncio.ensure_future(self._refused.wait())
         try:
@@ -134,6 +159,8 @@ class NatsPublisher:
             connect_timeout=self._config.connect_timeout_s,  # type: ignore[arg-type]  # the same
             ping_interval=self._config.ping_interval_s,  # type: ignore[arg-type]  # the same
             max_outstanding_pings=2,
+            inbox_prefix=self._config.inbox_prefix,
+            **self._login.options,
         )
         await client.subscribe(self._inbox + "*", cb=_unexpected)
         # Twice: nats-py writes a PING at once and the SUB before it a moment later, so only the second PONG says that
@@ -142,8 +169,12 @@ class NatsPublisher:
             await client.flush(timeout=max(1, int(self._config.connect_timeout_s)))
 
     def _shown(self) -> str:
-        """The servers without credentials."""
-        return ",".join(f"{s.split('://')[0]}://{s.rpartition('@')[2].rpartition('//')[2]}" for s in self._servers)
+        """The servers without credentials, paths and queries."""
+        return ",".join(f"{parts.scheme}://{parts.netloc}" for parts in map(urlsplit, self._servers))
+
+    def _address(self) -> str:
+        """``host:port`` of the server that is being dialled."""
+        return "" if self._transport is None else self._transport.address
 
     def _on_ready(self) -> None:
         assert self._client is not None
@@ -152,6 +183,8 @@ class NatsPublisher:
         self.unchecked_bytes = self._max_payload - _ID_HEADER_BYTES
         self._api_denied.clear()
         self._ready = self._was_ready = True
+        self._refusal = ""
+        self._without_tls.clear()
         self._connected.set()
         self._tell(EventKind.CONNECTED, f"connected to {self._shown()}")
         self._sink.connection_changed(ConnectionState.CONNECTED)
@@ -199,8 +232,18 @@ class NatsPublisher:
         self._last_error = words
         if any(refused in words.lower() for refused in _REFUSED_WORDS):
             self._deny(f"the server refuses these credentials ({words})")
+        elif isinstance(error, TlsNotOffered | ssl.SSLError):
+            self._tls_failed(error, words)
         else:
             _log.debug("nats: %s", words)
+
+    def _tls_failed(self, error: Exception, words: str) -> None:
+        """Trying again changes nothing, unless another server is better. Told once for each connection that is lost."""
+        lasting = isinstance(error, TlsNotOffered | ssl.SSLCertVerificationError)
+        if lasting or not (self._was_ready or isinstance(error, ssl.SSLEOFError)):
+            self._without_tls.add(self._address())
+            if len(self._without_tls) >= len(self._servers) and self._refusal != words:
+                self._deny(words)
 
     def _deny(self, reason: str) -> None:
         self._refusal = reason
@@ -243,7 +286,8 @@ class NatsPublisher:
         if self._client is None or not self._ready:
             text = f"topic {name!r}: no connection"
             raise TopicError(text, error_class=ErrorClass.TRANSIENT, kind=ErrorKind.UNAVAILABLE)
-        asking = asyncio.ensure_future(streams.prepare(self._client, name, config))
+        longest_retry_s = self._longest_retry_s(config or TopicConfig(name))
+        asking = asyncio.ensure_future(streams.prepare(self._client, name, config, longest_retry_s))
         asking.add_done_callback(_hear)
         denied = asyncio.ensure_future(self._api_denied.wait())
         try:
@@ -256,13 +300,56 @@ class NatsPublisher:
             denied.cancel()
         if created:
             self._tell(EventKind.STREAM_CREATED, f"stream {route.log} created for {', '.join(route.covers)}")
+        self._warn(route)
         return route
+
+    def _warn(self, route: Route) -> None:
+        """Tell what is wrong with a stream, each thing once, and again only where it was gone meanwhile."""
+        log = route.log or ""
+        told = self._warned.pop(log, ())
+        for text in route.warnings:
+            if text not in told:
+                self._tell(EventKind.TOPIC_WARNING, text)
+        if route.warnings:
+            if len(self._warned) >= _CACHED_SUBJECTS:
+                self._warned.clear()
+            self._warned[log] = route.warnings
 
     def _unasked(self, name: str, config: TopicConfig | None) -> Route:
         """For a user who may publish but not ask about streams: no duplicate window is known, so nothing is assumed."""
         text = f"topic {name!r}: this user may not ask for its stream; what is in doubt will not be sent again"
         self._tell(EventKind.TOPIC_WARNING, text)
-        return Route(config or TopicConfig(name), None, deduplicates=False, duplicate_window_s=0.0, covers=(name,))
+        topic = config or TopicConfig(name)
+        return Route(topic, None, deduplicates=False, duplicate_window_s=0.0, covers=(name,), warnings=(text,))
+
+    async def inspect(self, name: str, url: str) -> Inspection:
+        """What the server is like, and the stream of a topic; changes nothing. ``url``: as it may be shown.
+
+        Waits for a few requests of at most 2 s each. Raises ConnectFailed where the server stops answering.
+        """
+        assert self._client is not None
+        assert self._transport is not None
+        try:
+            server = await inspector.inspect_server(
+                self._client,
+                "websocket" if self._login.websocket else "tcp",
+                self._transport.encrypted,
+                self._clock,
+            )
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise ConnectFailed(f"the connection to {self._shown()} was lost: {_words(error)}") from error
+        topic = TopicConfig(name)
+        longest_retry_s = self._longest_retry_s(topic)
+        asking = asyncio.ensure_future(inspector.inspect_stream(self._client, topic, longest_retry_s))
+        asking.add_done_callback(_hear)
+        denied = asyncio.ensure_future(self._api_denied.wait())
+        try:
+            await asyncio.wait((asking, denied), return_when=asyncio.FIRST_COMPLETED)
+            stream, findings = asking.result() if asking.done() else (None, (inspector.MAY_NOT_ASK,))
+        finally:
+            asking.cancel()
+            denied.cancel()
+        return Inspection(url, name, server, stream, findings)
 
     # ---- messages ----------------------------------------------------------------------------------------------
 
@@ -419,6 +506,12 @@ async def _unexpected(message: object) -> None:
 def _words(error: Exception) -> str:
     """An exception for people: nats-py's texts begin with 'nats: ', a refused connection with its errno."""
     text = str(error).removeprefix("nats: ").strip("'\" ") or type(error).__name__
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the server's certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        if "CERTIFICATE_REQUIRED" in text or "HANDSHAKE_FAILURE" in text or "BAD_CERTIFICATE" in text:
+            return "the server refuses the TLS handshake: it may ask for a client certificate (TlsConfig.cert_file)"
+        return f"TLS failed: {(error.reason or text).lower().replace('_', ' ')}"
     return "connection refused" if isinstance(error, ConnectionRefusedError) else text
 
 

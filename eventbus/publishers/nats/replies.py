@@ -18,58 +18,97 @@ TRANSIENT, AMBIGUOUS, FATAL = ErrorClass.TRANSIENT, ErrorClass.AMBIGUOUS, ErrorC
 
 
 class Row(NamedTuple):
-    """What one condition means. min_delay_s: the least pause before another try."""
+    """What one condition means. min_delay_s: the least pause before another try; name: the server's, for its codes."""
 
     error_class: ErrorClass
     kind: ErrorKind
     min_delay_s: float = 0.0
+    name: str = ""
 
 
 NO_RESPONDERS = Row(TRANSIENT, ErrorKind.NO_RESPONDERS, 0.25)
 """Status 503 without a body; the publisher looks up whether there is a stream. 250 ms is ADR-22's convention."""
-TOO_MANY_REQUESTS = Row(TRANSIENT, ErrorKind.OVERLOADED, 0.05)
+TOO_MANY_REQUESTS = Row(TRANSIENT, ErrorKind.OVERLOADED, 0.05, "JSStreamTooManyRequests")
 UNREADABLE = Row(AMBIGUOUS, ErrorKind.PROTOCOL)
 OTHER = Row(FATAL, ErrorKind.OTHER)
 
 _CONFLICT = Row(FATAL, ErrorKind.CONFLICT)
 _INVALID = Row(FATAL, ErrorKind.INVALID)
+_TOO_LARGE = Row(FATAL, ErrorKind.TOO_LARGE)
 _BUSY = Row(TRANSIENT, ErrorKind.UNAVAILABLE)
+_IN_DOUBT = Row(AMBIGUOUS, ErrorKind.UNAVAILABLE, 0.25)
 _SHORT = Row(TRANSIENT, ErrorKind.OVERLOADED, 0.25)
 _ACCOUNT = Row(FATAL, ErrorKind.ACCOUNT_LIMIT)
 
-BY_CODE: dict[int, Row] = {
-    10167: TOO_MANY_REQUESTS,
-    10158: _BUSY,  # the same id is being stored at this moment: keep it
-    10023: _SHORT,
-    10063: _SHORT,
-    10163: _SHORT,
-    10210: _SHORT,
-    10211: _SHORT,
-    10054: Row(FATAL, ErrorKind.TOO_LARGE),
-    10097: Row(FATAL, ErrorKind.TOO_LARGE),
-    10060: _CONFLICT,
-    10070: _CONFLICT,
-    10071: _CONFLICT,
-    10164: _CONFLICT,
-    10109: Row(FATAL, ErrorKind.SEALED),
-    10002: _ACCOUNT,
-    10120: _ACCOUNT,
-    10039: _ACCOUNT,
-    10076: _ACCOUNT,
-    **dict.fromkeys(
-        [10111, 10165, 10166, *range(10168, 10173), 10174, 10175, 10177, 10179, 10185, *range(10188, 10194)], _INVALID
-    ),
-    **dict.fromkeys([*range(10199, 10202), 10203, *range(10205, 10208), 10212, 10223, 10227], _INVALID),
-}
+_CODES: tuple[tuple[int, Row, str], ...] = (
+    # Not now.
+    (10167, TOO_MANY_REQUESTS, "JSStreamTooManyRequests"),  # comes with status 429 and a body
+    (10158, _BUSY, "JSStreamDuplicateMessageConflict"),  # the same id is being stored at this moment: keep it
+    (10023, _SHORT, "JSInsufficientResourcesErr"),
+    (10163, _SHORT, "JSStreamExpectedLastSeqPerSubjectNotReady"),  # not sent since February 2025
+    (10210, _SHORT, "JSAtomicPublishTooManyInflight"),
+    (10211, _SHORT, "JSBatchPublishTooManyInflight"),
+    # A replica out of step with its group: the message is agreed upon already, and after this answer the server
+    # tries once more to store it (server/jetstream_cluster.go), so it can be stored all the same.
+    (10063, _IN_DOUBT, "JSStreamSequenceNotMatchErr"),
+    # Too large for the stream.
+    (10054, _TOO_LARGE, "JSStreamMessageExceedsMaximumErr"),
+    (10097, _TOO_LARGE, "JSStreamHeaderExceedsMaximumErr"),
+    # What the message expects of the stream does not hold.
+    (10060, _CONFLICT, "JSStreamNotMatchErr"),
+    (10070, _CONFLICT, "JSStreamWrongLastMsgIDErrF"),
+    (10071, _CONFLICT, "JSStreamWrongLastSequenceErrF"),
+    (10164, _CONFLICT, "JSStreamWrongLastSequenceConstantErr"),
+    # What the stream or the account does not take.
+    (10109, Row(FATAL, ErrorKind.SEALED), "JSStreamSealedErr"),
+    (10002, _ACCOUNT, "JSAccountResourcesExceededErr"),
+    (10120, _ACCOUNT, "JSNoLimitsErr"),
+    (10039, _ACCOUNT, "JSNotEnabledForAccountErr"),
+    (10076, _ACCOUNT, "JSNotEnabledErr"),
+    (10111, _INVALID, "JSStreamRollupFailedF"),
+    (10165, _INVALID, "JSMessageTTLInvalidErr"),
+    (10166, _INVALID, "JSMessageTTLDisabledErr"),
+    (10168, _INVALID, "JSMessageIncrDisabledErr"),
+    (10169, _INVALID, "JSMessageIncrMissingErr"),
+    (10170, _INVALID, "JSMessageIncrPayloadErr"),
+    (10171, _INVALID, "JSMessageIncrInvalidErr"),
+    (10172, _INVALID, "JSMessageCounterBrokenErr"),
+    (10185, _INVALID, "JSRequiredApiLevelErr"),
+    (10188, _INVALID, "JSMessageSchedulesDisabledErr"),
+    (10189, _INVALID, "JSMessageSchedulesPatternInvalidErr"),
+    (10190, _INVALID, "JSMessageSchedulesTargetInvalidErr"),
+    (10191, _INVALID, "JSMessageSchedulesTTLInvalidErr"),
+    (10192, _INVALID, "JSMessageSchedulesRollupInvalidErr"),
+    (10193, _INVALID, "JSStreamExpectedLastSeqPerSubjectInvalid"),
+    (10203, _INVALID, "JSMessageSchedulesSourceInvalidErr"),
+    (10212, _INVALID, "JSMessageSchedulesSchedulerInvalidErr"),
+    (10223, _INVALID, "JSMessageSchedulesTimeZoneInvalidErr"),
+    (10227, _INVALID, "JSMessageSourceHdrNotAllowedErr"),
+    # Batches. A bus sends none, but an application's headers can make a message part of one; alone, it never fits.
+    (10174, _INVALID, "JSAtomicPublishDisabledErr"),
+    (10175, _INVALID, "JSAtomicPublishMissingSeqErr"),
+    (10176, _INVALID, "JSAtomicPublishIncompleteBatchErr"),  # a batch would be sent again whole, under a new id
+    (10177, _INVALID, "JSAtomicPublishUnsupportedHeaderBatchErr"),
+    (10179, _INVALID, "JSAtomicPublishInvalidBatchIDErr"),
+    (10199, _INVALID, "JSAtomicPublishTooLargeBatchErrF"),
+    (10200, _INVALID, "JSAtomicPublishInvalidBatchCommitErr"),
+    (10201, _INVALID, "JSAtomicPublishContainsDuplicateMessageErr"),
+    (10205, _INVALID, "JSBatchPublishDisabledErr"),
+    (10206, _INVALID, "JSBatchPublishInvalidPatternErr"),
+    (10207, _INVALID, "JSBatchPublishInvalidBatchIDErr"),
+    (10208, _INVALID, "JSBatchPublishUnknownBatchIDErr"),  # a batch would be opened anew after its last ack
+)
+BY_CODE: dict[int, Row] = {code: Row(row.error_class, row.kind, row.min_delay_s, name) for code, row, name in _CODES}
 
 STORE_FAILED = 10077
-"""One code for several conditions, told apart by the description only."""
+"""JSStreamStoreFailedF: one code for several conditions, told apart by the description only."""
 BY_DESCRIPTION: tuple[tuple[str, Row], ...] = (
-    ("maximum messages", Row(TRANSIENT, ErrorKind.STREAM_FULL, 1.0)),
+    ("maximum messages", Row(TRANSIENT, ErrorKind.STREAM_FULL, 1.0)),  # also "maximum messages per subject"
     ("maximum bytes", Row(TRANSIENT, ErrorKind.STREAM_FULL, 1.0)),
-    ("message size exceeds", Row(FATAL, ErrorKind.TOO_LARGE)),
-    ("message too large", Row(FATAL, ErrorKind.TOO_LARGE)),
-    ("store is closed", Row(TRANSIENT, ErrorKind.UNAVAILABLE, 0.25)),
+    ("message too large", _TOO_LARGE),
+    ("message to large", _TOO_LARGE),  # as older servers spell it (until May 2025)
+    # With replicas this comes after the group has agreed upon the message, and only the one that answers is closed.
+    ("store is closed", _IN_DOUBT),
 )
 
 

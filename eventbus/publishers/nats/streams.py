@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import nats.errors
 from nats.aio.client import Client
 from nats.js import api
@@ -9,7 +11,9 @@ from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 from nats.js.manager import JetStreamManager
 
 from eventbus.errors import ErrorClass, ErrorKind, TopicError
+from eventbus.inspection import Level
 from eventbus.ports import Route
+from eventbus.publishers.nats import preflight
 from eventbus.publishers.nats.replies import row_of
 from eventbus.topic import TopicConfig, subject_matches
 
@@ -17,9 +21,12 @@ _REQUEST_TIMEOUT_S = 2.0
 _NAME_IN_USE = 10058
 
 
-async def prepare(client: Client, name: str, config: TopicConfig | None) -> tuple[Route, bool]:
+async def prepare(
+    client: Client, name: str, config: TopicConfig | None, longest_retry_s: float | None = None
+) -> tuple[Route, bool]:
     """The route of a topic, and whether its stream was created for it.
 
+    longest_retry_s: see preflight.examine.
     Waits for at most three requests of 2 s. Raises TopicError: TRANSIENT where the server could not answer.
     """
     topic = config or TopicConfig(name)
@@ -41,6 +48,11 @@ async def prepare(client: Client, name: str, config: TopicConfig | None) -> tupl
         deduplicates=window_s > 0,
         duplicate_window_s=window_s,
         covers=tuple(info.config.subjects or ()),
+        warnings=tuple(
+            str(finding)
+            for finding in preflight.examine(info, topic, longest_retry_s)
+            if finding.level is Level.WARNING
+        ),
     )
     return route, created
 
@@ -56,6 +68,32 @@ async def exists(client: Client, subject: str) -> bool:
     except (nats.errors.Error, TimeoutError, OSError) as error:
         raise _as_topic_error(subject, error) from error
     return True
+
+
+async def find(client: Client, name: str) -> api.StreamInfo | None:
+    """The stream that takes this subject, or None. Raises TopicError where the server could not say."""
+    jetstream = client.jsm()
+    jetstream._timeout = _REQUEST_TIMEOUT_S
+    try:
+        return await _existing(jetstream, name, TopicConfig(name))
+    except (nats.errors.Error, TimeoutError, OSError) as error:
+        raise _as_topic_error(name, error) from error
+
+
+async def in_the_way(client: Client, wanted: api.StreamConfig) -> str | None:
+    """A stream that has the name or one of the subjects of one that is to be made. Raises TopicError."""
+    jetstream = client.jsm()
+    jetstream._timeout = _REQUEST_TIMEOUT_S
+    name = wanted.name or ""
+    try:
+        for subject in wanted.subjects or ():
+            with contextlib.suppress(NotFoundError):
+                return await jetstream.find_stream_name_by_subject(subject)
+        with contextlib.suppress(NotFoundError):
+            return (await jetstream.stream_info(name)).config.name
+    except (nats.errors.Error, TimeoutError, OSError) as error:
+        raise _as_topic_error(name, error) from error
+    return None
 
 
 async def _existing(jetstream: JetStreamManager, name: str, topic: TopicConfig) -> api.StreamInfo | None:
@@ -74,16 +112,8 @@ async def _create(jetstream: JetStreamManager, name: str, topic: TopicConfig, co
             error_class=ErrorClass.FATAL,
             kind=ErrorKind.NO_STREAM,
         )
-    first = name.split(".")[0]
-    stream = topic.stream or (first.upper() if first not in ("*", ">") else "ALL")
-    wanted = api.StreamConfig(
-        name=stream,
-        subjects=[topic.name] if configured else [first, f"{first}.>"],
-        storage=api.StorageType.FILE if topic.storage == "file" else api.StorageType.MEMORY,
-        num_replicas=topic.replicas,
-        duplicate_window=topic.duplicate_window_s,
-        max_msg_size=topic.max_message_bytes or -1,
-    )
+    wanted = wanted_for(name, topic, configured)
+    stream = wanted.name or ""
     try:
         return await jetstream.add_stream(wanted)
     except APIError as error:
@@ -98,6 +128,19 @@ async def _create(jetstream: JetStreamManager, name: str, topic: TopicConfig, co
             error_class=ErrorClass.FATAL,
             kind=ErrorKind.NO_STREAM,
         ) from error
+
+
+def wanted_for(name: str, topic: TopicConfig, configured: bool) -> api.StreamConfig:
+    """The stream that is made for a topic where there is none."""
+    first = name.split(".")[0]
+    return api.StreamConfig(
+        name=topic.stream or (first.upper() if first not in ("*", ">") else "ALL"),
+        subjects=[topic.name] if configured else [first, f"{first}.>"],
+        storage=api.StorageType.FILE if topic.storage == "file" else api.StorageType.MEMORY,
+        num_replicas=topic.replicas,
+        duplicate_window=topic.duplicate_window_s,
+        max_msg_size=topic.max_message_bytes or -1,
+    )
 
 
 def _check(topic: TopicConfig, info: api.StreamInfo) -> None:

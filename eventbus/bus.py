@@ -23,7 +23,7 @@ from eventbus.routing import Routing
 from eventbus.snapshot import BusSnapshot, ConnectionState
 
 _log = logging.getLogger("eventbus")
-_TURN = 128
+_TURN = 256
 """Messages that ``publish`` accepts before the event loop gets a turn: a caller who never waits would otherwise fill
 the whole window before the first byte is read back."""
 _LAST_MOMENTS_S = 0.25

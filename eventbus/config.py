@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from enum import StrEnum
+from importlib.util import find_spec
+from typing import Literal
 
 from eventbus.errors import ConfigError
 
@@ -80,13 +82,84 @@ class NatsAuth:
 
 
 @dataclass(frozen=True, slots=True)
+class KafkaAuth:
+    """Who we are to Kafka, by SASL; for all brokers of the cluster. ``repr`` tells nothing secret.
+
+    user, password: here or in the URL, in one place.
+    mechanism: "PLAIN" (default), "SCRAM-SHA-256" or "SCRAM-SHA-512", as the listener has it. PLAIN sends the password
+        as it is, so it needs TLS, unless the servers are on this machine.
+    allow_plaintext: True sends it without TLS elsewhere too, where everyone on the way can read it.
+    """
+
+    user: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    allow_plaintext: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.user is None) != (self.password is None):
+            raise ConfigError("auth has only one of user and password; give both here, or both in the URL")
+        if self.user == "":
+            raise ConfigError("auth has an empty user")
+        if self.mechanism not in (mechanisms := ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")):
+            raise ConfigError(f"mechanism of auth is {self.mechanism!r}; use one of {', '.join(mechanisms)}")
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaConfig:
+    """How messages are gathered for Kafka, and what an ack of it means.
+
+    acks: "all" (default) is acked when every replica in sync has it; 1 when the leader has, and is lost with it.
+    idempotent: the client's own repetitions are stored once, in order. Needs acks="all".
+    linger_s: how long a batch waits for more messages, 0 to 10 s. Default 5 ms, Kafka's own since 4.0: fuller batches
+        make up for the wait (KIP-1030).
+    max_batch_bytes: a batch is sent when this full. Default 16 KiB, Kafka's own ``batch.size``.
+    max_request_bytes: largest message, with headers and key. Default 1 MiB, Kafka's own ``max.request.size``; brokers
+        take as much (``message.max.bytes``).
+    compression: None, "gzip", "snappy", "lz4" or "zstd"; for whole batches. All but gzip need the package ``cramjam``.
+    """
+
+    acks: Literal["all", 1] = "all"
+    idempotent: bool = True
+    linger_s: float = 0.005
+    max_batch_bytes: int = 16 * 1024
+    max_request_bytes: int = 1024 * 1024
+    compression: Literal["gzip", "snappy", "lz4", "zstd"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.acks not in ("all", 1) or isinstance(self.acks, bool):
+            raise ConfigError(f"acks is {self.acks!r}; use 'all' or 1, or AckStrategy.IGNORE for none")
+        if self.idempotent and self.acks != "all":
+            raise ConfigError("acks is 1 and idempotent is True; an idempotent producer needs acks='all'")
+        if not 0 <= self.linger_s <= 10:
+            raise ConfigError(f"linger_s is {self.linger_s}; use 0 to 10 seconds")
+        if not 1 <= self.max_request_bytes < 2**31:
+            raise ConfigError(f"max_request_bytes is {self.max_request_bytes}; use 1 to 2**31 - 1")
+        if not 1 <= self.max_batch_bytes <= self.max_request_bytes:
+            raise ConfigError(
+                f"max_batch_bytes is {self.max_batch_bytes}; use 1 to max_request_bytes, which is "
+                f"{self.max_request_bytes}"
+            )
+        if self.compression not in (codecs := (None, "gzip", "snappy", "lz4", "zstd")):
+            raise ConfigError(f"compression is {self.compression!r}; use one of {', '.join(map(repr, codecs))}")
+        if self.compression not in (None, "gzip") and find_spec("cramjam") is None:
+            raise ConfigError(
+                f"compression {self.compression!r} needs cramjam; install it with `pip install 'ackscope[kafka]'`, "
+                "or use 'gzip'"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class TlsConfig:
-    """TLS is asked for: nothing is ever sent to a server that does not offer it. ``tls://`` and ``wss://`` ask too.
+    """TLS is asked for: nothing is ever sent to a server that does not offer it.
+
+    ``tls://``, ``wss://`` and ``kafka+ssl://`` ask for it too.
 
     ca_file: who signed the servers' certificates; None takes the system's authorities. cert_file, key_file: our own
         certificate (mutual TLS); key_file may be left out where cert_file holds the key too. key_password: of the key.
-    hostname: the name to expect in the certificate, where it is not the one in the URL.
-    handshake_first: TLS from the first byte, as the server's setting of that name wants it.
+    hostname: the name to expect in the certificate, where it is not the one in the URL. Not for Kafka, whose brokers
+        have several names.
+    handshake_first: NATS only: TLS from the first byte, as the server's setting of that name wants it.
     """
 
     ca_file: str | os.PathLike[str] | None = None
@@ -110,15 +183,17 @@ class ConnectionConfig:
     reconnect_delay_s: pause between two tries of a lost connection; there is no limit on their number.
     ping_interval_s: the server is asked for a sign of life this often; after two unanswered pings the connection
         counts as lost. nats-py's default of 120 s would notice a frozen server after six minutes.
+    auth: NatsAuth or KafkaAuth, as the broker is. inbox_prefix: NATS only. kafka: Kafka only.
     """
 
     name: str = "ackscope"
     connect_timeout_s: float = 5.0
     reconnect_delay_s: float = 0.25
     ping_interval_s: float = 10.0
-    auth: NatsAuth | None = None
+    auth: NatsAuth | KafkaAuth | None = None
     tls: TlsConfig | None = None
     inbox_prefix: str = "_INBOX"
+    kafka: KafkaConfig = KafkaConfig()
 
     def __post_init__(self) -> None:
         for setting in ("connect_timeout_s", "reconnect_delay_s", "ping_interval_s"):

@@ -33,6 +33,8 @@ from eventbus.url import BrokerUrl
 _log = logging.getLogger("eventbus")
 
 _ACK_TIMEOUT_S = 5.0
+_FRAME_BYTES = 256
+"""Of a frame beyond payload and headers, generously: control line, subject, inbox and message id."""
 
 
 def connect(
@@ -118,6 +120,8 @@ async def _open(
     def longest_retry_s(topic: TopicConfig) -> float | None:
         return _longest_retry_s(retry, ack_timeout_s if topic.ack_timeout_s is None else topic.ack_timeout_s)
 
+    # Every message that may be pending fits in once: more than that is repeats, and what was given up meanwhile.
+    max_backlog_bytes = window.max_pending_bytes + _FRAME_BYTES * window.max_pending
     clock = SystemClock()
     counters = BusCounters()
     callbacks = None
@@ -141,9 +145,9 @@ async def _open(
         elif url.scheme == "embedded+nats":
             server = EmbeddedNats()
             await asyncio.to_thread(server.start)
-            publisher = NatsPublisher((server.url,), connection, clock, longest_retry_s)
+            publisher = NatsPublisher((server.url,), connection, clock, longest_retry_s, max_backlog_bytes)
         else:
-            publisher = NatsPublisher(url.servers, connection, clock, longest_retry_s)
+            publisher = NatsPublisher(url.servers, connection, clock, longest_retry_s, max_backlog_bytes)
         handler = AckHandler(
             publisher,
             window=window,
@@ -214,11 +218,3 @@ def _understand(url: str, connection: ConnectionConfig | None) -> tuple[BrokerUr
 def _longest_retry_s(retry: RetryPolicy, ack_timeout_s: float) -> float | None:
     """How long after its first attempt a message may be sent again; None where nothing is repeated."""
     return None if retry.max_attempts == 1 else retry.lifetime_ns(int(ack_timeout_s * 1e9)) / 1e9
-
-
-def _resolved(url: str, connection: ConnectionConfig | None) -> tuple[BrokerUrl, ConnectionConfig]:
-    """Where and how to connect, after a context file has been read if the URL names one. Raises ConfigError."""
-    broker, connection = BrokerUrl.parse(url), connection or ConnectionConfig()
-    if broker.scheme == "nats+context":
-        return read_context(broker.redacted.partition("://")[2], connection)
-    return broker, connection

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from eventbus.errors import InvalidMessage
 
-MessageFields = tuple[str, bytes, str | None, Mapping[str, str] | None, str | None]
-"""What a Message is made of, in its order. The ledger takes either: a plain tuple of checked fields is what ``publish``
-makes on its short way, because it costs less, and the garbage collector need not follow it."""
+Extras = tuple[str | None, Mapping[str, str] | None, str | None]
+"""Of a message with any of them: key, headers, message id of its own. The usual message has None instead, and the
+ledger holds its topic and payload without an object around them, which costs less to make and to collect."""
 
 
 class _Fields(NamedTuple):
@@ -36,6 +36,12 @@ class Message(_Fields):
     """
 
     __slots__ = ()
+
+    @property
+    def extras(self) -> Extras | None:
+        """Key, headers and message id, or None where there is none of them."""
+        _, _, key, headers, message_id = self
+        return None if key is None and headers is None and message_id is None else (key, headers, message_id)
 
     def __new__(
         cls,

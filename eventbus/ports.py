@@ -7,13 +7,13 @@ A broker's reply, a refused send, a denied subject and a lost connection all rea
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from eventbus.errors import ErrorClass, ErrorKind
 from eventbus.event import BusEvent
-from eventbus.message import Message, MessageFields
+from eventbus.message import Extras, Message
 from eventbus.report import DeliveryReport
 from eventbus.snapshot import ConnectionState
 from eventbus.topic import TopicConfig
@@ -96,7 +96,11 @@ class Outgoing(Protocol):
     @property
     def token(self) -> int: ...
     @property
-    def message(self) -> MessageFields: ...
+    def topic(self) -> str: ...
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def extras(self) -> Extras | None: ...
     @property
     def message_id(self) -> str: ...
     @property
@@ -115,8 +119,15 @@ class AckSink(Protocol):
     def replied(self, replies: Sequence[Reply]) -> None:
         """Settle, or plan a retry of, everything that ``replies`` speak of. Never raises, never waits."""
 
-    def connection_changed(self, state: ConnectionState, reason: str = "") -> None:
-        """CONNECTED sends what waits. Anything else holds new sends; messages in flight fail as AMBIGUOUS."""
+    def connection_changed(self, state: ConnectionState, reason: str = "", *, in_flight_lost: bool = True) -> None:
+        """CONNECTED sends what waits. Anything else holds new sends; messages in flight fail as AMBIGUOUS, or go on
+        waiting for their ack where the client underneath repeats them by itself (in_flight_lost=False)."""
+
+    def sending_paused(self, paused: bool) -> None:
+        """True: the connection takes no more for now, so new sends are held; what is in flight stays so. False: go on.
+
+        A change of the connection ends it.
+        """
 
     def happened(self, event: BusEvent) -> None:
         """Tell observers and the log."""
@@ -151,6 +162,12 @@ class Publisher(Protocol):
 
     def send(self, pending: Outgoing) -> None:
         """Hand it to the connection. Never waits, never raises: what goes wrong becomes a Failure for the sink."""
+
+    def withdraw(self, tokens: Sequence[int]) -> Collection[int]:
+        """Take back those of these that were handed over and certainly have not been sent; returns them.
+
+        Asked when their time is up: what is taken back was not stored, what is not is in doubt.
+        """
 
     def send_unacknowledged(self, message: Message) -> bool:
         """Send without asking for an ack; False where it could not be handed over. Never waits, never raises."""
@@ -205,7 +222,7 @@ class Tally(Protocol):
     retries: int
     callback_errors: int
 
-    def acked_after(self, latencies_ns: Iterable[int]) -> None:
+    def acked_after(self, latencies_ns: Sequence[int]) -> None:
         """Some acks, each that long after its attempt."""
 
     def error_seen(self, kind: ErrorKind, count: int = 1) -> None:

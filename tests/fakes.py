@@ -12,7 +12,7 @@ from eventbus.ack.retry import RetryPolicy
 from eventbus.config import WindowConfig
 from eventbus.errors import ErrorClass, ErrorKind
 from eventbus.event import BusEvent
-from eventbus.message import Message
+from eventbus.message import Extras, Message
 from eventbus.observe.counters import BusCounters
 from eventbus.ports import AckBatch, AckSink, Capabilities, Failure, Outgoing, Route
 from eventbus.report import DeliveryReport
@@ -85,6 +85,8 @@ class ScriptedPublisher:
         self.sink: AckSink | None = None
         self.sent: list[int] = []
         """Tokens in the order in which they were sent, one entry per attempt."""
+        self.unsent: set[int] = set()
+        """Tokens that were handed over and are still here."""
         self.on_send: Callable[[Outgoing], None] = lambda pending: None
 
     async def open(self, sink: AckSink) -> None:
@@ -99,6 +101,10 @@ class ScriptedPublisher:
     def send(self, pending: Outgoing) -> None:
         self.sent.append(pending.token)
         self.on_send(pending)
+
+    def withdraw(self, tokens: Sequence[int]) -> Collection[int]:
+        """Those that ``unsent`` says, as a publisher that gathers messages before it sends them."""
+        return self.unsent.intersection(tokens)
 
     def send_unacknowledged(self, message: Message) -> bool:
         return True
@@ -139,8 +145,7 @@ class FakeLedger:
 
 def pending_ack(token: int = 1, size: int = 1, timeout_ns: int = SECOND, accepted_ns: int = 1000) -> PendingAck:
     """A message as AckHandler makes it, outside of any ledger."""
-    message = Message("orders", b"x" * size)
-    return PendingAck(token, message, route(), size, timeout_ns, accepted_ns, 0, FakeLedger())
+    return PendingAck(token, "orders", b"x" * size, None, route(), size, timeout_ns, accepted_ns, FakeLedger())
 
 
 class FixedChance:
@@ -218,7 +223,7 @@ class Bench:
     def accept(self, size: int = 1, via: Route | None = None, timeout_s: float = 5.0) -> PendingAck | None:
         """try_accept of a new message."""
         chosen = via or route()
-        return self.handler.try_accept(self._message(size, chosen), chosen, int(timeout_s * 1e9))
+        return self.handler.try_accept(*self._fields(size, chosen), chosen, int(timeout_s * 1e9))
 
     def accepted(self, size: int = 1, via: Route | None = None, timeout_s: float = 5.0) -> PendingAck:
         """The same where there must be room."""
@@ -235,11 +240,11 @@ class Bench:
     async def wait_for_room_here(self, size: int = 1, via: Route | None = None, timeout_s: float = 5.0) -> PendingAck:
         """The same inside of the calling task."""
         chosen = via or route()
-        return await self.handler.accept(self._message(size, chosen), chosen, int(timeout_s * 1e9))
+        return await self.handler.accept(*self._fields(size, chosen), chosen, int(timeout_s * 1e9))
 
-    def _message(self, size: int, via: Route) -> Message:
+    def _fields(self, size: int, via: Route) -> tuple[str, bytes, Extras | None]:
         self._serial += 1
-        return Message(via.topic.name, b"x" * size, message_id=f"m{self._serial}")
+        return via.topic.name, b"x" * size, (None, None, f"m{self._serial}")
 
     def ack(self, *pending: PendingAck, duplicates: Collection[int] = ()) -> None:
         """One batch of acks, at offsets of 1000 and more."""

@@ -21,14 +21,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-import eventbus.ack.handler as handler_module
 from eventbus.ack.handler import AckHandler
 from eventbus.ack.pending import PendingAck
 from eventbus.ack.retry import RetryPolicy
 from eventbus.ack.state import AckState
 from eventbus.config import WindowConfig
 from eventbus.errors import BusClosed, ErrorClass, ErrorKind, InvalidMessage, StallTimeout
-from eventbus.message import Message
+from eventbus.message import Extras
 from eventbus.observe.counters import BusCounters
 from eventbus.ports import AckBatch, Failure, Outgoing, Reply, Route
 from eventbus.report import AckOutcome, DeliveryReport
@@ -182,9 +181,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # ---- rules: in ---------------------------------------------------------------------------------------------
 
-    def message(self, topic: str, size: int) -> Message:
+    def message(self, topic: str, size: int) -> tuple[str, bytes, Extras | None]:
         self.serial += 1
-        return Message(topic, b"x" * size, message_id=f"m{self.serial}")
+        return topic, b"x" * size, (None, None, f"m{self.serial}")
 
     def note(self, pending: PendingAck) -> None:
         self.known.setdefault(pending.token, Known(pending, self.clock.now_ns))
@@ -198,7 +197,7 @@ class LedgerMachine(RuleBasedStateMachine):
         others_wait = self.handler.waiting_publishers > 0
         room = self.window.has_room(size)
         try:
-            pending = self.handler.try_accept(self.message(topic, size), self.routes[topic], int(timeout_s * 1e9))
+            pending = self.handler.try_accept(*self.message(topic, size), self.routes[topic], int(timeout_s * 1e9))
         except BusClosed:
             assert self.closed
             return
@@ -226,11 +225,11 @@ class LedgerMachine(RuleBasedStateMachine):
         async def publish() -> Exception | None:
             """As EventBus does it, without a turn of the loop between the two."""
             try:
-                pending = self.handler.try_accept(message, self.routes[topic], timeout_ns)
+                pending = self.handler.try_accept(*message, self.routes[topic], timeout_ns)
                 if pending is not None:
                     self.note(pending)
                     return None
-                pending = await self.handler.accept(message, self.routes[topic], timeout_ns)
+                pending = await self.handler.accept(*message, self.routes[topic], timeout_ns)
             except (StallTimeout, BusClosed) as error:
                 return error
             self.note(pending)
@@ -260,15 +259,27 @@ class LedgerMachine(RuleBasedStateMachine):
     def tokens(self, *states: AckState) -> list[int]:
         return [t for t, k in self.known.items() if k.pending.state in states]
 
+    def remembered(self) -> set[str]:
+        """Ids of the messages that a late ack must find: of those told as UNKNOWN, the newest four windows."""
+        newest: list[str] = []
+        for report in self.observer.reports:
+            if report.outcome is AckOutcome.UNKNOWN:
+                newest = [*newest, report.message_id][-4 * self.config.max_pending :]
+            elif report.late:
+                newest.remove(report.message_id)
+        return set(newest)
+
     def deliver(self, replies: list[Reply]) -> None:
         """What becomes known by these replies, then the replies."""
         in_flight = set(self.tokens(AckState.IN_FLIGHT))
+        remembered = self.remembered()
         for reply in replies:
             if isinstance(reply, AckBatch):
                 acked = {t for t in reply.tokens if t in self.known and self.known[t].sends}
                 for token in acked:
-                    state = self.known[token].pending.state
-                    self.known[token].acked |= state is not AckState.REJECTED
+                    pending = self.known[token].pending
+                    found = not pending.settled or pending.message_id in remembered
+                    self.known[token].acked |= found
                 in_flight -= acked
             else:
                 concerned = in_flight if reply.tokens is None else in_flight.intersection(reply.tokens)
@@ -444,11 +455,13 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def bounds_hold(self) -> None:
         window = self.window
-        assert len(window) + window._reserved <= self.config.max_pending
-        assert 0 <= window._bytes <= self.config.max_pending_bytes
-        assert window._reserved >= 0
-        if window._reserved == 0:
-            assert window._bytes == sum(p.size for p in window)
+        reserved = self.config.max_pending - window.free - len(window)
+        used_bytes = self.config.max_pending_bytes - window.free_bytes
+        assert 0 <= len(window) + reserved <= self.config.max_pending
+        assert 0 <= used_bytes <= self.config.max_pending_bytes
+        assert reserved >= 0
+        if reserved == 0:
+            assert used_bytes == sum(p.size for p in window)
 
     @invariant()
     def every_pending_message_is_in_exactly_one_place(self) -> None:
@@ -470,7 +483,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert token in scheduled
                 assert token not in lanes
                 assert token in held or pending.state is AckState.WAITING
-        assert all(p.state is AckState.UNKNOWN for p in handler._remembered.values())
+        assert all(p.state is AckState.UNKNOWN for p in handler._remembered)
+        assert {p.message_id for p in handler._remembered} == self.remembered()
 
     @invariant()
     def no_message_waits_for_a_preparation_that_has_ended(self) -> None:
@@ -479,7 +493,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def timer_is_armed(self) -> None:
         handler = self.handler
-        times = (self.window.next_deadline_ns(), handler._schedule.next_ns(), handler._next_stall_ns())
+        times = (self.window.next_deadline_ns(), handler._schedule.next_ns(), handler._entrance.next_stall_ns())
         nearest = min((t for t in times if t is not None), default=None)
         if nearest is not None:
             assert handler._timer is not None
@@ -593,11 +607,11 @@ class LedgerMachine(RuleBasedStateMachine):
             self.accounts_balance()
             handler, window = self.handler, self.window
             assert len(window) == 0
-            assert window._bytes == window._reserved == 0
+            assert (window.free, window.free_bytes) == (self.config.max_pending, self.config.max_pending_bytes)
             assert not handler._held
             assert not len(handler._schedule)
             assert not handler.waiting_publishers
-            assert not handler._drains
+            assert not handler._drain.waiting
             assert all(not lane for lane in window._lanes.values())
             assert all(task.done() for _, task in self.waiting)
             assert all(known.pending._waiters is None for known in self.known.values())
@@ -690,15 +704,23 @@ def test_ack_of_a_refused_message(bench: Bench):
     assert (bench.counters.acked, bench.counters.late_acks) == (0, 0)
 
 
-def test_more_unknown_messages_than_are_remembered(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    """Only so many are remembered for a late ack, the newest; older ones stay UNKNOWN."""
-    monkeypatch.setattr(handler_module, "_REMEMBERED", 3)
-    messages = [bench.accepted(via=route(deduplicates=False)) for _ in range(5)]
-    bench.fail(*messages, as_=ErrorClass.AMBIGUOUS)
+@pytest.mark.parametrize("max_pending", [1, 3])
+def test_more_unknown_messages_than_are_remembered(max_pending: int):
+    """Four full windows are remembered for a late ack, the newest; older ones stay UNKNOWN."""
+    bench = Bench(window=WindowConfig(max_pending))
+    messages = []
+    for _ in range(6):  # a dead broker: one window after the other ends in doubt
+        window = [bench.accepted(via=route(deduplicates=False)) for _ in range(max_pending)]
+        bench.fail(*window, as_=ErrorClass.AMBIGUOUS)
+        messages += window
+        assert len(bench.handler._remembered) <= 4 * max_pending
+    assert list(bench.handler._remembered) == messages[2 * max_pending :]
     bench.ack(*messages)
-    assert [m.state for m in messages] == [AckState.UNKNOWN] * 2 + [AckState.ACKED] * 3
-    assert (bench.counters.unknown, bench.counters.acked, bench.counters.late_acks) == (2, 3, 3)
-    assert not bench.handler._remembered
+    assert [m.state for m in messages] == [AckState.UNKNOWN] * 2 * max_pending + [AckState.ACKED] * 4 * max_pending
+    counters = bench.counters
+    assert (counters.unknown, counters.acked, counters.late_acks) == (2 * max_pending, 4 * max_pending, 4 * max_pending)
+    assert not len(bench.handler._remembered)
+    bench.finish()
 
 
 def test_close_with_messages_in_every_state(bench: Bench):
@@ -714,3 +736,90 @@ def test_close_with_messages_in_every_state(bench: Bench):
     assert [p.state for p in (in_flight, in_doubt)] == [AckState.UNKNOWN] * 2
     assert [p.state for p in (refused, held)] == [AckState.REJECTED] * 2
     assert bench.handler._timer is None
+
+
+def test_what_was_not_sent_in_time_is_no_doubt() -> None:
+    """A publisher that gathers messages takes back what it still has: that attempt is repeated, and leaves no doubt."""
+    bench = Bench(retry=RetryPolicy(max_attempts=2, base_delay_s=0.01))
+    sent, unsent = bench.accepted(timeout_s=1.0), bench.accepted(timeout_s=1.0)
+    bench.publisher.unsent = {unsent.token}
+    bench.pass_time(1.1)
+    assert (sent.doubt, unsent.doubt) == (True, False)
+    bench.pass_time(2.0)
+    assert sent.report is not None
+    assert unsent.report is not None
+    assert (sent.report.outcome, unsent.report.outcome) == (AckOutcome.UNKNOWN, AckOutcome.REJECTED)
+    assert unsent.report.error_kind is ErrorKind.TIMEOUT
+    bench.finish()
+
+
+def test_close_with_messages_that_were_not_sent() -> None:
+    """What the publisher takes back at the end was certainly not stored."""
+    bench = Bench()
+    sent, unsent = bench.accepted(), bench.accepted()
+    bench.publisher.unsent = {unsent.token}
+    closing = bench.start(bench.handler.close(0.5))
+    bench.pass_time(0.6)
+    assert closing.result() == (1, 1, True)
+    assert sent.report is not None
+    assert unsent.report is not None
+    assert (sent.report.outcome, unsent.report.outcome) == (AckOutcome.UNKNOWN, AckOutcome.REJECTED)
+    bench.finish()
+
+
+def test_connection_that_takes_no_more() -> None:
+    """New messages are held, what is in flight stays so; once it goes on they are sent, in order."""
+    bench = Bench()
+    first = bench.accepted()
+    bench.handler.sending_paused(True)
+    held = [bench.accepted(), bench.accepted()]
+    assert bench.publisher.sent == [first.token]
+    assert first.state is AckState.IN_FLIGHT
+    assert bench.handler.connection is ConnectionState.CONNECTED
+    bench.handler.sending_paused(False)
+    assert bench.publisher.sent == [first.token, *(pending.token for pending in held)]
+    bench.ack(first, *held)
+    bench.finish()
+
+
+def test_connection_that_never_takes_more() -> None:
+    """A message that could not be sent in its lifetime is rejected, and told apart from a lost connection."""
+    bench = Bench(retry=RetryPolicy(max_attempts=1))
+    bench.handler.sending_paused(True)
+    held = bench.accepted(timeout_s=1.0)
+    bench.pass_time(1.1)
+    assert held.report is not None
+    assert (held.report.outcome, held.report.error_kind) == (AckOutcome.REJECTED, ErrorKind.UNAVAILABLE)
+    bench.finish()
+
+
+def test_connection_lost_where_the_client_repeats_by_itself() -> None:
+    """What is in flight goes on waiting for its ack, new messages are held."""
+    bench = Bench()
+    first = bench.accepted()
+    bench.handler.connection_changed(ConnectionState.RECONNECTING, "no broker answers", in_flight_lost=False)
+    second = bench.accepted()
+    assert (first.state, first.doubt) == (AckState.IN_FLIGHT, False)
+    assert bench.publisher.sent == [first.token]
+    bench.ack(first)
+    bench.handler.connection_changed(ConnectionState.CONNECTED)
+    assert bench.publisher.sent == [first.token, second.token]
+    bench.ack(second)
+    bench.finish()
+
+
+def test_lost_stream_met_by_a_last_attempt() -> None:
+    """Nothing repeats that message, but the next one needs a stream: it is looked up all the same."""
+    bench = Bench(retry=RetryPolicy(max_attempts=1))
+    asked: list[str] = []
+
+    def reroute(name: str, route: Route) -> Route:
+        asked.append(name)
+        return route
+
+    bench.handler.reroute = reroute
+    pending = bench.accepted()
+    bench.fail(pending, kind=ErrorKind.NO_RESPONDERS)
+    assert pending.settled
+    assert asked == [pending.topic]
+    bench.finish()

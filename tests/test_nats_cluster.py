@@ -73,7 +73,7 @@ class Load:
 
 def node_of(bus: EventBus, cluster: NatsCluster) -> str:
     """The node that the bus is connected to."""
-    url = bus._publisher._client.connected_url  # type: ignore[attr-defined]  # no public name tells it
+    url = bus._publisher._connection.client.connected_url  # type: ignore[attr-defined]  # no public name tells it
     return next(name for name in NAMES if urlsplit(cluster.url_of(name)).port == url.port)
 
 

@@ -6,7 +6,6 @@ import pytest
 
 from eventbus.ack.pending import PendingAck
 from eventbus.ack.state import NEXT, SETTLED, TRANSITIONS, AckEvent, AckState, IllegalTransition
-from eventbus.message import Message
 from eventbus.report import AckOutcome
 from tests.fakes import pending_ack
 
@@ -102,7 +101,8 @@ def test_attempts_are_told():
 def test_payload_is_let_go():
     """forget_payload keeps what a report needs."""
     pending = pending_in(AckState.UNKNOWN)
-    pending.message = Message("orders", b"x" * 1000, "key", {"a": "b"}, "mine")
+    pending.topic, pending.payload, pending.extras = "orders", b"x" * 1000, ("key", {"a": "b"}, "mine")
     pending.forget_payload()
-    assert pending.message == ("orders", b"", "key", None, "mine")
+    assert (pending.topic, pending.payload) == ("orders", b"")
+    assert (pending.key, pending.headers, pending.own_id) == ("key", None, "mine")
     assert pending.message_id == "mine"

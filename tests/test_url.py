@@ -24,6 +24,21 @@ from eventbus.url import SCHEMES, BrokerUrl
         ("nats://u:secret@a,tls://u:secret@b:5", ("nats://u:secret@a", "tls://u:secret@b:5"), "nats://a,tls://b:5"),
         ("memory://", (), "memory://"),
         ("embedded+nats://", (), "embedded+nats://"),
+        ("kafka://127.0.0.1:9092", ("kafka://127.0.0.1:9092",), "kafka://127.0.0.1:9092"),
+        ("kafka://host", ("kafka://host",), "kafka://host"),
+        (
+            "kafka://a:1,b:2,[::1]:3",
+            ("kafka://a:1", "kafka://b:2", "kafka://[::1]:3"),
+            "kafka://a:1,kafka://b:2,kafka://[::1]:3",
+        ),
+        ("kafka://u:secret@a:1,b", ("kafka://u:secret@a:1", "kafka://b"), "kafka://a:1,kafka://b"),
+        (
+            "kafka+ssl://u:secret@a,kafka+ssl://b:2",
+            ("kafka+ssl://u:secret@a", "kafka+ssl://b:2"),
+            "kafka+ssl://a,kafka+ssl://b:2",
+        ),
+        ("kafka://host:9092/", ("kafka://host:9092/",), "kafka://host:9092"),
+        ("embedded+kafka://", (), "embedded+kafka://"),
     ],
 )
 def test_url(text: str, servers: tuple[str, ...], redacted: str):
@@ -41,7 +56,15 @@ def test_url(text: str, servers: tuple[str, ...], redacted: str):
         "host:4222",
         "127.0.0.1",
         "http://host",
-        "kafka+ssl://host",
+        "kafka+sasl://host",
+        "kafkas://host",
+        "kafka://",
+        "kafka://a,nats://b",
+        "nats://a,kafka://b",
+        "kafka://host:9092/topic",
+        "kafka://host?acks=1",
+        "kafka://host:port",
+        "embedded+kafka://127.0.0.1:9092",
         "NATS//host",
         "nats://",
         "nats://,",
@@ -76,7 +99,12 @@ def test_url_that_cannot_be_used(text: Any):
         "nats://user:a,secret@host",
         "nats://user:a?secret@host",
         "nats://user:1#secret@host",
-        "kafka://user:secret@host",
+        "kafka://a:9092,user:secret@b:9092",
+        "kafka://user:secret,more@host",
+        "kafka://user:12/secret@host",
+        "kafka://host:9092?sasl_password=secret",
+        "kafka://host:9092/#secret",
+        "kafkas://user:secret@host",
     ],
 )
 def test_password_in_a_url_written_wrongly(text: str):
@@ -101,3 +129,11 @@ def test_password_in_any_url(scheme: str, rest: str):
         shown = f"{url!r} {url.redacted}"
     assert "hunter2" not in shown
     assert "someone" not in shown
+
+
+def test_unknown_scheme():
+    """The error lists what may be written."""
+    with pytest.raises(ConfigError) as caught:
+        BrokerUrl.parse("redis://host")
+    for scheme in SCHEMES:
+        assert f"{scheme}://" in str(caught.value)

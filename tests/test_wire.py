@@ -24,7 +24,7 @@ Told = tuple[int, object, object, object]
 
 @dataclass
 class Found:
-    """All that came out of a stream, in order, message by message."""
+    """All that came out of a stream: replies in their order for each message and stream."""
 
     replies: list[Told] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -33,6 +33,7 @@ class Found:
     def add(self, read: Read) -> None:
         for reply in read.replies:
             self.replies += told(reply)
+        self.replies.sort(key=_message)
         self.errors += read.errors
         self.rest += read.rest
 
@@ -43,6 +44,11 @@ def told(reply: Reply) -> list[Told]:
         return [(token, reply.log, offset, token in reply.duplicates) for token, offset in pairs]
     assert reply.tokens is not None
     return [(token, reply.error_class, reply.kind, reply.text) for token in reply.tokens]
+
+
+def _message(reply: Told) -> tuple[int, str]:
+    """What may not be told out of order: what concerns one message, which is in one stream."""
+    return reply[0], str(reply[1])
 
 
 def read_slowly(stream: bytes) -> Found:
@@ -68,6 +74,7 @@ def read_slowly(stream: bytes) -> Found:
             found.errors.append(stream[at + 4 : line_end].strip().strip(b"'").decode())
         found.rest += stream[at:end]
         at = end
+    found.replies.sort(key=_message)
     return found
 
 

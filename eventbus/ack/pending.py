@@ -1,15 +1,16 @@
 """PendingAck: one message awaiting its outcome. Also the receipt that ``publish`` returns.
 
-Who changes it: AckHandler alone, through ``advance`` and the fields named here. Callers await it and read it.
+Who changes it: the ledger (AckHandler and its parts) alone, through ``advance`` and the fields named here. Callers
+await it and read it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from eventbus.ack.state import NEXT, SETTLED, AckEvent, AckState, IllegalTransition
-from eventbus.message import MessageFields
+from eventbus.message import Extras
 from eventbus.ports import Failure, Route
 from eventbus.report import AckOutcome, DeliveryReport, Position
 
@@ -50,10 +51,11 @@ class PendingAck:
         "attempts",
         "doubt",
         "duplicate",
+        "extras",
         "failure",
         "first_sent_ns",
-        "message",
         "offset",
+        "payload",
         "place",
         "route",
         "sent_ns",
@@ -62,6 +64,7 @@ class PendingAck:
         "state",
         "timeout_ns",
         "token",
+        "topic",
         "waited_ns",
         "was_late",
     )
@@ -74,21 +77,24 @@ class PendingAck:
     def __init__(
         self,
         token: int,
-        message: MessageFields,
+        topic: str,
+        payload: bytes,
+        extras: Extras | None,
         route: Route,
         size: int,
         timeout_ns: int,
         accepted_ns: int,
-        waited_ns: int,
         ledger: Ledger,
     ) -> None:
         self.token = token
-        self.message = message
+        self.topic = topic
+        self.payload = payload
+        self.extras = extras
         self.route = route
         self.size = size
         self.timeout_ns = timeout_ns
         self.accepted_ns = accepted_ns
-        self.waited_ns = waited_ns  # for room, before it was accepted
+        self.waited_ns = 0  # for room, before it was accepted
         self._ledger = ledger
         self.state = _QUEUED
         self.attempts = 0
@@ -100,14 +106,24 @@ class PendingAck:
         self.was_late = False
 
     @property
-    def topic(self) -> str:
-        """Where it goes."""
-        return self.message[0]
+    def key(self) -> str | None:
+        """What chooses its partition, if anything."""
+        return None if self.extras is None else self.extras[0]
+
+    @property
+    def headers(self) -> Mapping[str, str] | None:
+        """The caller's headers."""
+        return None if self.extras is None else self.extras[1]
+
+    @property
+    def own_id(self) -> str | None:
+        """The message id that the caller gave."""
+        return None if self.extras is None else self.extras[2]
 
     @property
     def message_id(self) -> str:
         """The id that makes retries safe: the caller's, else one made from the bus and the token."""
-        return self.message[4] or f"{self._ledger.id_prefix}{self.token}"
+        return self.own_id or f"{self._ledger.id_prefix}{self.token}"
 
     @property
     def deadline_ns(self) -> int:
@@ -143,8 +159,10 @@ class PendingAck:
 
     def forget_payload(self) -> None:
         """Keep what a report needs, let the payload go."""
-        topic, _, key, _, own_id = self.message
-        self.message = (topic, b"", key, None, own_id)
+        self.payload = b""
+        if self.extras is not None:
+            key, _, own_id = self.extras
+            self.extras = (key, None, own_id)
 
     def wake(self) -> None:
         """Resolve whoever awaits."""

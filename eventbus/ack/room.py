@@ -4,7 +4,8 @@ Invariants
 - A place is in the queue until it is granted, refused or left; it is granted at most once.
 - ``stalled_ns`` grows while the queue is not empty: wall time during which somebody had to wait.
 
-Synchronous; a place carries a future only so that its publisher can be woken. Only AckHandler changes it.
+Synchronous; a place carries a future only so that its publisher can be woken.
+Only the ledger (AckHandler and its parts) changes it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from eventbus.ack.pending import PendingAck
 
 
 class WakeSchedule:
-    """At most one live entry per message. Only AckHandler changes it."""
+    """At most one live entry per message. Only the ledger (AckHandler and its parts) changes it."""
 
     __slots__ = ("_heap", "_live")
 

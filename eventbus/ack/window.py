@@ -6,7 +6,7 @@ Invariants
 - It is in a lane exactly while its ack is awaited. A lane holds all messages with the same ack timeout, in the order
   in which they were sent, so its first entry has the nearest deadline: no heap, no timer per message.
 
-Synchronous, and without a clock of its own. Only AckHandler changes it.
+Synchronous, and without a clock of its own. Only the ledger (AckHandler and its parts) changes it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from eventbus.snapshot import WindowStatistics
 class InFlightWindow:
     """Room for ``max_pending`` messages and ``max_pending_bytes`` bytes of payload and headers."""
 
-    __slots__ = ("_bytes", "_lanes", "_max_bytes", "_max_pending", "_pending", "_reserved")
+    __slots__ = ("_lanes", "_max_bytes", "_max_pending", "_pending", "free", "free_bytes")
 
     def __init__(self, max_pending: int, max_pending_bytes: int) -> None:
         self._max_pending = max_pending
         self._max_bytes = max_pending_bytes
         self._pending: dict[int, PendingAck] = {}
-        self._bytes = 0  # admitted and reserved
-        self._reserved = 0  # messages
+        self.free = max_pending
+        """Messages for which there is room; as ``free_bytes``, less what is reserved. Read only."""
+        self.free_bytes = max_pending_bytes
         self._lanes: dict[int, dict[int, PendingAck]] = {}
 
     def __len__(self) -> int:
@@ -52,30 +53,32 @@ class InFlightWindow:
 
     def has_room(self, size: int) -> bool:
         """True where a message of ``size`` bytes can be admitted or reserved now."""
-        return len(self._pending) + self._reserved < self._max_pending and self._bytes + size <= self._max_bytes
+        return self.free > 0 and size <= self.free_bytes
 
     def reserve(self, size: int) -> None:
         """Keep a place for a message of ``size`` bytes whose publisher is about to be woken."""
         assert self.has_room(size)
-        self._reserved += 1
-        self._bytes += size
+        self.free -= 1
+        self.free_bytes -= size
 
     def unreserve(self, size: int) -> None:
         """Give a kept place back, or turn it into an admission that follows at once."""
-        assert self._reserved > 0
-        self._reserved -= 1
-        self._bytes -= size
+        assert self.free + len(self._pending) < self._max_pending
+        self.free += 1
+        self.free_bytes += size
 
     def admit(self, pending: PendingAck) -> None:
         """Take a message in. The caller asked ``has_room`` before."""
         self._pending[pending.token] = pending
-        self._bytes += pending.size
+        self.free -= 1
+        self.free_bytes -= pending.size
 
     def admit_sent(self, pending: PendingAck) -> int:
         """``admit`` and ``await_ack`` in one, for a message that is sent at once."""
         token, timeout_ns = pending.token, pending.timeout_ns
         self._pending[token] = pending
-        self._bytes += pending.size
+        self.free -= 1
+        self.free_bytes -= pending.size
         lane = self._lanes.get(timeout_ns)
         if lane is None:
             lane = self._lanes[timeout_ns] = {}
@@ -112,7 +115,8 @@ class InFlightWindow:
                 lane = lanes.get(timeout_ns)
             if lane is not None and lane.pop(token, None) is not None and not lane:
                 self._drop_lane(pending.timeout_ns)
-        self._bytes -= freed
+        self.free += len(settled)
+        self.free_bytes += freed
 
     def _drop_lane(self, timeout_ns: int) -> None:
         if len(self._lanes) > 1:  # the usual lane stays; per-message timeouts must not leave theirs behind
@@ -140,7 +144,7 @@ class InFlightWindow:
         """A frozen picture. Reserved places count: they cannot be had by anybody else."""
         return WindowStatistics(
             pending=len(self._pending),
-            pending_bytes=self._bytes,
+            pending_bytes=self._max_bytes - self.free_bytes,
             max_pending=self._max_pending,
             max_pending_bytes=self._max_bytes,
         )

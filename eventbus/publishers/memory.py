@@ -7,6 +7,7 @@ one batch, and can be told to misbehave: ``drop_acks``, ``refuse_with``, ``disco
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from eventbus.errors import ErrorClass, ErrorKind, InvalidMessage, TopicError
@@ -125,6 +126,10 @@ class MemoryPublisher:
             self._loop.call_soon(self._answer)
         self._arrived.append(pending)
 
+    def withdraw(self, tokens: Sequence[int]) -> Collection[int]:
+        """None: what was handed over counts as sent."""
+        return ()
+
     def send_unacknowledged(self, message: Message) -> bool:
         """Keep it in ``core_messages``; False while disconnected."""
         if self._connected:
@@ -156,9 +161,9 @@ class MemoryPublisher:
             self._sink.replied(replies)
 
     def _store(self, pending: Outgoing) -> tuple[int, str, int, bool]:
-        (topic, payload, _, headers, _), log = pending.message, pending.route.log
+        topic, payload, log = pending.topic, pending.payload, pending.route.log
         assert log is not None
-        stored = StoredMessage(topic, payload, dict(headers or {}), pending.message_id)
+        stored = StoredMessage(topic, payload, dict((pending.extras and pending.extras[1]) or {}), pending.message_id)
         offset, duplicate = self.streams[log].store(stored, self._clock.monotonic_ns())
         return pending.token, log, offset, duplicate
 

@@ -36,8 +36,11 @@ class Unheard:
     def replied(self, replies: Sequence[Reply]) -> None:
         """Nothing was sent."""
 
-    def connection_changed(self, state: ConnectionState, reason: str = "") -> None:
+    def connection_changed(self, state: ConnectionState, reason: str = "", *, in_flight_lost: bool = True) -> None:
         """Nothing waits for it."""
+
+    def sending_paused(self, paused: bool) -> None:
+        """Nothing is sent."""
 
     def happened(self, event: BusEvent) -> None:
         """Whoever opens the connection is told by an exception."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -18,8 +17,9 @@ from urllib.parse import urlsplit
 
 import nats.errors
 
-from eventbus.config import ConnectionConfig, NatsAuth, TlsConfig
+from eventbus.config import ConnectionConfig, KafkaAuth, NatsAuth, TlsConfig
 from eventbus.errors import ConfigError
+from eventbus.publishers.tls import tls_context, why
 from eventbus.url import take_credentials
 
 _TLS_SCHEMES = ("tls", "wss")
@@ -44,7 +44,7 @@ class Login:
             raise ConfigError("broker URL: give all servers the same scheme, ws:// or wss://")
         if "ws" in schemes and self.tls:
             raise ConfigError("TLS was asked for, and ws:// has none: use wss://")
-        self.context = _context(config.tls or TlsConfig()) if self.tls else None
+        self.context = tls_context(config.tls or TlsConfig()) if self.tls else None
         self.hostname = None if config.tls is None else config.tls.hostname
         self.options: dict[str, Any] = {}
         if self.context is not None:
@@ -54,6 +54,8 @@ class Login:
             if self.hostname is not None:
                 self.options["tls_hostname"] = self.hostname
         found = {_address(server): credentials for server, credentials in taken if credentials}
+        if isinstance(config.auth, KafkaAuth):
+            raise ConfigError("auth is a KafkaAuth, and the broker is NATS: give a NatsAuth")
         if config.auth is not None and found:
             raise ConfigError("credentials are in the broker URL and in auth: give them in one place")
         if config.auth is not None:
@@ -66,28 +68,6 @@ def _address(server: str) -> str:
     """``host:port`` with nats-py's default for the port."""
     parts = urlsplit(server)
     return f"{parts.netloc}:4222" if parts.port is None and parts.scheme in ("nats", "tls") else parts.netloc
-
-
-def _context(tls: TlsConfig) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"tls: ca_file {os.fspath(tls.ca_file or '')!r} cannot be used: {_why(error)}") from None
-    if tls.cert_file is not None:
-        try:
-            # Without a password OpenSSL would ask for one at the terminal.
-            context.load_cert_chain(tls.cert_file, tls.key_file, password=tls.key_password or "")
-        except (OSError, ValueError) as error:
-            files = " and ".join(repr(os.fspath(file)) for file in (tls.cert_file, tls.key_file) if file is not None)
-            raise ConfigError(
-                f"tls: certificate and key {files} cannot be used: {_why(error)}; see cert_file, key_file, key_password"
-            ) from None
-    return context
-
-
-def _why(error: Exception) -> str:
-    reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
-    return str(reason).lower().replace("_", " ")
 
 
 def _from_urls(found: Mapping[str, tuple[str, ...]], address: Callable[[], str]) -> dict[str, Any]:
@@ -122,7 +102,7 @@ def _from_auth(auth: NatsAuth) -> dict[str, Any]:
         try:
             seed = Path(auth.nkey_file).read_text(encoding="ascii")
         except (OSError, ValueError) as error:
-            raise ConfigError(f"{what} cannot be read: {_why(error)}") from None
+            raise ConfigError(f"{what} cannot be read: {why(error)}") from None
     _check_seed(nkeys, seed.strip().encode(), what)
     return {"nkeys_seed_str": seed.strip()}
 
@@ -143,7 +123,7 @@ def _read_creds(path: Path) -> tuple[bytes, bytes]:
         jwt, seed = (lines[n].strip().encode() for n in after)
         return jwt, seed
     except OSError as error:
-        raise ConfigError(f"auth: creds_file {str(path)!r} cannot be read: {_why(error)}") from None
+        raise ConfigError(f"auth: creds_file {str(path)!r} cannot be read: {why(error)}") from None
     except (ValueError, IndexError, StopIteration):
         raise ConfigError(f"auth: creds_file {str(path)!r} does not hold a user's JWT and nkey seed") from None
 

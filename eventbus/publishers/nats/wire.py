@@ -1,8 +1,8 @@
 """FrameReader: takes whole ack frames out of what a NATS server sends, and leaves everything else as it is. Pure.
 
-A read can carry hundreds of acks. A run of plain acks is recognised by one regular expression and cut up by another,
-both in C; anything else (HMSG, error replies, other subscriptions, PING, INFO, -ERR) is framed one by one, so that
-nothing is ever taken for an ack that stands inside another message's payload.
+A read can carry hundreds of acks. Where all of them have the same shape, they are checked and cut up in one go, in C;
+where not, plain acks are matched one by one. Anything else (HMSG, error replies, other subscriptions, PING, INFO, -ERR)
+is framed by its size, so that nothing is ever taken for an ack that stands inside another message's payload.
 """
 
 from __future__ import annotations
@@ -11,12 +11,18 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from struct import Struct
 
 from eventbus.ports import AckBatch, Reply
 from eventbus.publishers.nats.replies import read_reply
 
 _CONTROL = re.compile(rb"(MSG|HMSG)[ \t]+([^ \t\r\n]+)[ \t]+[^\r\n]*?(\d+)\r\n", re.IGNORECASE)
 _MAX_SIZE_DIGITS = 9
+_AT_ONCE = 64
+"""Acks that are unpacked into one tuple: a tuple each would give the garbage collector more to do."""
+_FEW_BYTES = 500
+"""About five acks: so few are matched one by one sooner than compared with their shape."""
+_ZEROED = bytes.maketrans(b"123456789", b"000000000")
 _HEADER_SIZE = re.compile(rb"(\d+)[ \t]+\d+\r\n\Z")
 
 
@@ -30,40 +36,68 @@ class Read:
 
 
 class _Shape:
-    """What plain acks in a row have in common: all but the token and the digits of the sequence.
+    """Acks in a row that differ in nothing but the digits of token and sequence, and so all have the same size.
 
-    A frame's size is part of the shape, and the number of digits follows from it, so a match ends exactly where its
-    frame does.
+    start: from the frame's begin to the token. middle: from there to the sequence. end: what follows it.
+    A connection's acks come like that for as long as neither number gets a digit more.
     """
 
-    __slots__ = ("_one", "_run", "_size")
+    __slots__ = ("_least_sequence", "_many", "_middle", "_one", "_size", "_start", "_zeroed")
 
-    def __init__(self, inbox: bytes, subscription: bytes, size: bytes, before: bytes, after: bytes) -> None:
-        digits = int(size) - len(before) - len(after)
-        start = rb"MSG " + re.escape(inbox)
-        middle = rb" " + subscription + rb" " + size + rb"\r\n" + re.escape(before)
-        sequence = rb"[1-9]\d{%d}" % (digits - 1)
-        end = re.escape(after) + rb"\r\n"
-        self._run = re.compile(rb"(?:" + start + rb"\d+" + middle + sequence + end + rb")++")
-        one = start + rb"(\d+)" + middle + rb"(" + sequence + rb")" + end
-        self._one = re.compile(one.decode("latin-1"))  # text, because int() of text is faster than of bytes
-        frame = len(b"MSG ") + len(inbox) + 1 + len(subscription) + 1 + len(size) + 2 + int(size) + 2
-        self._size = frame  # without the token
+    def __init__(self, start: bytes, token_digits: int, middle: bytes, sequence_digits: int, end: bytes) -> None:
+        self._start, self._middle = start, middle
+        frame = b"%b%b%b%b%b" % (start, b"0" * token_digits, middle, b"0" * sequence_digits, end)
+        self._zeroed = frame.translate(_ZEROED)
+        self._size = len(frame)
+        numbers = f"{len(start)}x{token_digits}s{len(middle)}x{sequence_digits}s{len(end)}x"
+        self._one, self._many = Struct(numbers), Struct(numbers * _AT_ONCE)
+        self._least_sequence = 10 ** (sequence_digits - 1)
 
-    def cut(self, buffer: bytes, position: int) -> tuple[list[tuple[str, str]], int]:
-        """Token and sequence of each ack of this shape from ``position`` on, until something else comes; and where.
+    def cut(self, buffer: bytes, position: int) -> tuple[list[int], list[int], int] | None:
+        """Tokens and sequences of all whole frames from ``position`` to the end, and where that is; None if not all
+        are of this shape.
 
-        One search finds all there are; where their sizes add up to the whole stretch, nothing else is in between.
-        Otherwise a second one finds where the first run ends.
+        Everything but digits is compared in one go; the digits that stand in ``start`` and ``middle``, by finding
+        these as often as there are frames.
         """
-        end = buffer.rfind(b"}\r\n") + 3
-        found: list[tuple[str, str]] = self._one.findall(buffer[position:end].decode("latin-1"))
-        if len(found) * self._size + len("".join([token for token, _ in found])) != end - position:
-            run = self._run.match(buffer, position)
-            assert run is not None  # the caller has seen the first of them
-            end = run.end()
-            found = self._one.findall(buffer[position:end].decode("latin-1"))
-        return found, end
+        count = (len(buffer) - position) // self._size
+        end = position + count * self._size
+        run = buffer[position:end]
+        if (
+            run.translate(_ZEROED) != self._zeroed * count
+            or run.count(self._start) != count
+            or run.count(self._middle) != count
+        ):
+            return None
+        numbers: list[bytes] = []
+        rest = count % _AT_ONCE * self._size
+        for some in self._many.iter_unpack(run[: len(run) - rest]):
+            numbers += some
+        for both in self._one.iter_unpack(run[len(run) - rest :]):
+            numbers += both
+        offsets = list(map(int, numbers[1::2]))
+        return None if min(offsets) < self._least_sequence else (list(map(int, numbers[::2])), offsets, end)
+
+
+class _MixedAcks:
+    """Acks of several shapes in a row, gathered into one batch for each stream."""
+
+    def __init__(self) -> None:
+        self._by_stream: dict[bytes, tuple[list[int], list[int]]] = {}
+
+    def add(self, stream: bytes, token: int, sequence: int) -> None:
+        tokens, offsets = self._by_stream.setdefault(stream, ([], []))
+        tokens.append(token)
+        offsets.append(sequence)
+
+    def take(self) -> list[AckBatch]:
+        """All that was added, which is forgotten."""
+        by_stream, self._by_stream = self._by_stream, {}
+        return [_batch(stream, *columns, False) for stream, columns in by_stream.items()]
+
+
+def _batch(stream: bytes, tokens: list[int], offsets: list[int], duplicate: bool) -> AckBatch:
+    return AckBatch(stream.decode(errors="replace"), tokens, offsets, frozenset(tokens) if duplicate else ())
 
 
 class FrameReader:
@@ -75,9 +109,9 @@ class FrameReader:
     def __init__(self, inbox: str) -> None:
         self._inbox = inbox.encode()
         self._ack = re.compile(
-            rb"MSG " + re.escape(self._inbox) + rb"\d+ (\d+) (\d+)\r\n"
+            rb"(MSG " + re.escape(self._inbox) + rb")(\d+)( \d+ (\d+)\r\n)"
             rb'(\{"stream":"([^"\\\r\n]+)",(?:"domain":"[^"\\\r\n]*",)? ?"seq":)'
-            rb'([1-9]\d*)((,"duplicate": ?true)?\})\r\n'
+            rb'([1-9]\d*)((,"duplicate": ?true)?\}\r\n)'
         )
         self._partial = b""
         self._shape = lru_cache(maxsize=64)(_Shape)
@@ -92,23 +126,34 @@ class FrameReader:
         replies: list[Reply] = []
         errors: list[str] = []
         rest: list[bytes] = []
+        mixed = _MixedAcks()
         position, end = 0, len(buffer)
+        alike = end > _FEW_BYTES  # all acks of this read, for all that is known
         while position < end:
-            first = self._ack.match(buffer, position)
-            if first is not None:
-                subscription, size, before, stream, digits, after, duplicate = first.groups()
-                if int(size) == len(before) + len(digits) + len(after):
-                    shape = self._shape(self._inbox, subscription, size, before, after)
-                    found, position = shape.cut(buffer, position)
-                    tokens, sequences = zip(*found, strict=True)
-                    numbers = list(map(int, tokens))
-                    twice = frozenset(numbers) if duplicate else ()
-                    replies.append(AckBatch(stream.decode(errors="replace"), numbers, list(map(int, sequences)), twice))
+            ack = self._ack.match(buffer, position)
+            if ack is not None:
+                start, token, control, size, before, stream, sequence, after, duplicate = ack.groups()
+                if int(size) == len(before) + len(sequence) + len(after) - 2:
+                    cut = alike and self._shape(start, len(token), control + before, len(sequence), after).cut(
+                        buffer, position
+                    )
+                    if cut:
+                        tokens, offsets, position = cut
+                        replies.append(_batch(stream, tokens, offsets, duplicate is not None))
+                    else:
+                        alike = False
+                        position = ack.end()
+                        if duplicate:  # perhaps of one gathered just now
+                            replies += [*mixed.take(), _batch(stream, [int(token)], [int(sequence)], True)]
+                        else:
+                            mixed.add(stream, int(token), int(sequence))
                     continue
+            replies += mixed.take()
             frame_end = self._frame(buffer, position, replies, errors, rest)
             if frame_end < 0:
                 break
             position = frame_end
+        replies += mixed.take()
         self._partial = buffer[position:]
         return Read(replies, errors, b"".join(rest))
 

@@ -42,6 +42,15 @@ def flights(root: Path) -> Path:
     return root / "examples" / "flights.jsonl"
 
 
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Bootstrap servers of a real Kafka that the whole run shares: break nothing there, use topics of your own."""
+    from tests.kafka_cluster import shared_kafka  # here, because conftest.py must also stand alone (test_no_skip.py)
+
+    with shared_kafka(tmp_path_factory.mktemp("kafka")) as bootstrap:
+        yield bootstrap
+
+
 class NoSkip:
     """Fails a run in which a test was skipped. An expected failure is no skip."""
 

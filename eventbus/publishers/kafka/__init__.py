@@ -1,0 +1,1 @@
+"""Kafka: record batches with one future each, on an aiokafka producer."""

@@ -14,6 +14,7 @@ _MARKS = {
     EventKind.CONNECTED: "✓",
     EventKind.DISCONNECTED: "✗",
     EventKind.DENIED: "✗",
+    EventKind.PRODUCER_REPLACED: "⚠",
     EventKind.TOPIC_FAILED: "✗",
     EventKind.TOPIC_WARNING: "⚠",
     EventKind.PAUSED: "‖",

@@ -98,13 +98,15 @@ class EventBus:
             and message_id is None
             and ack_timeout_s is None
             and type(payload) is bytes
-            and (known := self._usual(topic, payload)) is not None
+            and type(topic) is str
+            and self._plain
+            and (known := self._routes.get(topic)) is not None  # _usual(), inlined, since it is hot
+            and known.acknowledged
+            and len(payload) <= self._publisher.unchecked_bytes
         ):
             receipt = self._handler.try_accept(topic, payload, None, known, known.timeout_ns)
             if receipt is not None:
-                self._burst += 1
-                if self._burst >= _TURN:
-                    self._burst = 0
+                if not receipt.token % _TURN:
                     await asyncio.sleep(0)
                 return receipt
         message, route = self._checked(topic, payload, key, headers, message_id)
@@ -117,9 +119,7 @@ class EventBus:
         receipt = self._handler.try_accept(topic, message.payload, message.extras, route, timeout_ns)
         if receipt is None:
             receipt = await self._handler.accept(topic, message.payload, message.extras, route, timeout_ns)
-        self._burst += 1
-        if self._burst >= _TURN:
-            self._burst = 0
+        if not receipt.token % _TURN:
             await asyncio.sleep(0)
         if not self._unified:
             await self._follow(receipt)

@@ -121,8 +121,8 @@ class KafkaConfig:
 
     acks: Literal["all", 1] = "all"
     idempotent: bool = True
-    linger_s: float = 0.005
-    max_batch_bytes: int = 16 * 1024
+    linger_s: float = 0.0
+    max_batch_bytes: int = 256 * 1024
     max_request_bytes: int = 1024 * 1024
     compression: Literal["gzip", "snappy", "lz4", "zstd"] | None = None
 

@@ -7,8 +7,9 @@ import logging
 import random
 import secrets
 from collections.abc import Generator, Sequence
+from importlib.util import find_spec
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eventbus.ack.handler import AckHandler
 from eventbus.ack.retry import RetryPolicy
@@ -29,6 +30,9 @@ from eventbus.publishers.nats.publisher import NatsPublisher
 from eventbus.routing import Routing
 from eventbus.topic import TopicConfig
 from eventbus.url import BrokerUrl
+
+if TYPE_CHECKING:
+    from eventbus.embedded.kafka import EmbeddedKafka
 
 _log = logging.getLogger("eventbus")
 
@@ -131,7 +135,7 @@ async def _open(
     if strategy is AckStrategy.IGNORE:
         _log.warning("acks are ignored: sends are counted as unacknowledged, and lost messages are not noticed")
     fanout = Fanout(observers, counters)
-    server: EmbeddedNats | None = None
+    server: EmbeddedNats | EmbeddedKafka | None = None
     publisher: Publisher
     bus_id = secrets.token_hex(6)
 
@@ -140,14 +144,16 @@ async def _open(
             await asyncio.to_thread(server.stop)
 
     try:
+        server = _embedded(url)
+        if server is not None:
+            await asyncio.to_thread(server.start)
+        servers = url.servers if server is None else (server.url,)
         if url.scheme == "memory":
             publisher = MemoryPublisher(clock)
-        elif url.scheme == "embedded+nats":
-            server = EmbeddedNats()
-            await asyncio.to_thread(server.start)
-            publisher = NatsPublisher((server.url,), connection, clock, longest_retry_s, max_backlog_bytes)
+        elif url.is_kafka:
+            publisher = _kafka_publisher(servers, connection, clock, mock=server is not None)
         else:
-            publisher = NatsPublisher(url.servers, connection, clock, longest_retry_s, max_backlog_bytes)
+            publisher = NatsPublisher(servers, connection, clock, longest_retry_s, max_backlog_bytes)
         handler = AckHandler(
             publisher,
             window=window,
@@ -182,6 +188,34 @@ async def _open(
         stall_timeout_s=window.stall_timeout_s,
         on_closed=free_server,
     )
+
+
+def _embedded(url: BrokerUrl) -> EmbeddedNats | EmbeddedKafka | None:
+    """The broker that ``url`` asks to be started, not started yet; None where it names one that runs."""
+    if url.scheme == "embedded+nats":
+        return EmbeddedNats()
+    if url.scheme == "embedded+kafka":
+        _need_kafka()
+        from eventbus.embedded.kafka import EmbeddedKafka
+
+        return EmbeddedKafka()
+    return None
+
+
+def _kafka_publisher(
+    servers: tuple[str, ...], connection: ConnectionConfig, clock: SystemClock, *, mock: bool
+) -> Publisher:
+    """mock: librdkafka's, which answers also where no ack is asked for, and so must be asked for one."""
+    _need_kafka()
+    from eventbus.publishers.kafka.publisher import KafkaPublisher
+
+    return KafkaPublisher(servers, connection, clock, random.Random(), unacknowledged_acks=1 if mock else 0)
+
+
+def _need_kafka() -> None:
+    missing = [name for name in ("aiokafka", "confluent_kafka") if find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"Kafka needs {' and '.join(missing)}: pip install 'ackscope[kafka]'")
 
 
 async def inspect(url: str, topic: str, *, connection: ConnectionConfig | None = None) -> Inspection:

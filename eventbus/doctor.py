@@ -11,10 +11,22 @@ from rich.table import Table
 from rich.text import Text
 
 from eventbus.errors import ConfigError
-from eventbus.inspection import Finding, Inspection, Level, ServerFacts, StreamFacts
+from eventbus.inspection import (
+    ClusterFacts,
+    Finding,
+    Inspection,
+    KafkaTopicFacts,
+    Level,
+    PartitionFacts,
+    ServerFacts,
+    StreamFacts,
+)
 
 HEALTHY = 0
 WARNED = 1
+
+_PARTITIONS_SHOWN = 12
+"""So many have a line each; the JSON has all."""
 
 Inspect = Callable[[str, str], Awaitable[Inspection]]
 """Of a broker URL and a topic; see eventbus.connect.inspect."""
@@ -44,9 +56,12 @@ class Doctor:
         table = Table(show_header=False, box=None, pad_edge=False)
         table.add_column(no_wrap=True, style="dim")
         table.add_column(overflow="fold")
-        rows = [("url", inspection.url), *_server_rows(inspection.server), ("topic", inspection.topic)]
-        if inspection.stream is not None:
-            rows += _stream_rows(inspection.stream)
+        server, stream = inspection.server, inspection.stream
+        rows = [("url", inspection.url)]
+        rows += _cluster_rows(server) if isinstance(server, ClusterFacts) else _server_rows(server)
+        rows.append(("topic", inspection.topic))
+        if stream is not None:
+            rows += _topic_rows(stream) if isinstance(stream, KafkaTopicFacts) else _stream_rows(stream)
         for row in rows:
             table.add_row(*map(Text, row))
         self._console.print(table)
@@ -89,6 +104,55 @@ def _stream_rows(stream: StreamFacts) -> list[tuple[str, str]]:
         rows.append(("stored", f"{stream.messages:,} messages, {stream.stored_bytes:,} bytes"))
         rows.append(("consumers", f"{stream.consumers:,}"))
     return rows
+
+
+def _cluster_rows(cluster: ClusterFacts) -> list[tuple[str, str]]:
+    brokers = ", ".join(f"{node} at {address}" for node, address in sorted(cluster.brokers.items()))
+    login = f", login {cluster.mechanism}" if cluster.mechanism else ", no login"
+    requests = ", ".join(f"{name} {version}" for name, version in cluster.requests.items())
+    return [
+        ("cluster", f"Kafka, {cluster.cluster or 'without a name'}"),
+        ("brokers", f"{len(cluster.brokers)}: {brokers}"),
+        ("controller", "none named" if cluster.controller is None else f"{cluster.controller}"),
+        ("connection", f"tcp, {'TLS' if cluster.tls else 'not encrypted'}{login}"),
+        ("round trip", f"{cluster.round_trip_s * 1e3:.2f} ms"),
+        ("requests", f"up to {requests}; brokers do not tell their version"),
+    ]
+
+
+def _topic_rows(topic: KafkaTopicFacts) -> list[tuple[str, str]]:
+    def counted(number: int | None) -> str:
+        return "as the broker is set up" if number is None else f"{number:,}"
+
+    exists = "yes" if topic.exists else "no; it would be made on the first publish, if it may be"
+    rows = [
+        ("exists", exists),
+        ("partitions", counted(topic.partition_count)),
+        ("replicas", counted(topic.replicas)),
+    ]
+    rows += [(name, _value(name, text)) for name, text in sorted(topic.settings.items())]
+    rows += [(f"partition {partition.number}", _state(partition)) for partition in topic.partitions[:_PARTITIONS_SHOWN]]
+    if len(topic.partitions) > _PARTITIONS_SHOWN:
+        rows.append(("...", f"and {len(topic.partitions) - _PARTITIONS_SHOWN:,} more partitions, all in the JSON"))
+    return rows
+
+
+def _value(name: str, text: str) -> str:
+    """A setting with its unit. Kafka says -1 for no limit."""
+    if not text.lstrip("-").isdigit():
+        return text
+    number = int(text)
+    if number < 0:
+        return "no limit"
+    if name.endswith(".ms"):
+        return f"{number / 1e3:,g} s"
+    return f"{number:,} bytes" if name.endswith(".bytes") else f"{number:,}"
+
+
+def _state(partition: PartitionFacts) -> str:
+    leader = "no leader" if partition.leader is None else f"leader {partition.leader}"
+    in_sync = ", ".join(map(str, sorted(partition.in_sync))) or "none"
+    return f"{leader}, in sync {in_sync} of {', '.join(map(str, sorted(partition.replicas)))}"
 
 
 def _limits(stream: StreamFacts) -> list[tuple[str, float]]:

@@ -13,6 +13,7 @@ class EventKind(StrEnum):
     DISCONNECTED = "disconnected"
     DENIED = "denied"
     STREAM_CREATED = "stream_created"
+    PRODUCER_REPLACED = "producer_replaced"
     TOPIC_WARNING = "topic_warning"
     TOPIC_FAILED = "topic_failed"
     PAUSED = "paused"

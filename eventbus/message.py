@@ -12,6 +12,10 @@ Extras = tuple[str | None, Mapping[str, str] | None, str | None]
 ledger holds its topic and payload without an object around them, which costs less to make and to collect."""
 
 
+ID_DIGITS = 15
+"""Of the number in a message id that a bus makes: enough for 158 years of 200,000 messages a second."""
+
+
 class _Fields(NamedTuple):
     topic: str
     payload: bytes

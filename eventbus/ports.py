@@ -60,6 +60,8 @@ class Route:
     deduplicates: the broker recognises a message id sent again within ``duplicate_window_s``, so that an ambiguous
         attempt may be repeated. ready: False while the topic is still being prepared; such messages wait.
     covers: subjects and patterns for which this route holds, so that each needs no preparation of its own.
+    exact: it holds for the one name that it was prepared for, or for none where that is a pattern; as where every name
+        is a topic of its own.
     warnings: what the publisher found about the topic that a person should know, a sentence each; nothing secret.
     timeout_ns: how long the ack of one attempt is awaited; set by Routing.
     """
@@ -71,6 +73,7 @@ class Route:
     acknowledged: bool = True
     ready: bool = True
     covers: tuple[str, ...] = ()
+    exact: bool = False
     timeout_ns: int = 5_000_000_000
     warnings: tuple[str, ...] = ()
 
@@ -80,7 +83,8 @@ class Capabilities:
     """What a publisher can promise; the contract suite asks only for what is declared.
 
     durable: there are acks. deduplicates: see Route. core: takes topics that are not durable.
-    reports_position: an ack names where the message was stored.
+    reports_position: an ack names where the message was stored. keeps_made_ids: a message is stored with its id also
+        where the bus made that.
     """
 
     system: str
@@ -88,6 +92,7 @@ class Capabilities:
     deduplicates: bool = True
     core: bool = True
     reports_position: bool = True
+    keeps_made_ids: bool = True
 
 
 class Outgoing(Protocol):
@@ -105,12 +110,14 @@ class Outgoing(Protocol):
     def message_id(self) -> str: ...
     @property
     def route(self) -> Route: ...
+    @property
+    def accepted_ns(self) -> int: ...
 
 
 class AckSink(Protocol):
     """The ledger's door, as an adapter sees it. Call it on the event loop's thread only.
 
-    id_prefix: a message id made by the bus is this and the token.
+    id_prefix: a message id made by the bus is this and the token, in ID_DIGITS digits (message.py).
     """
 
     @property

@@ -175,7 +175,8 @@ class Routing:
 
     def _learn(self, name: str, route: Route) -> Route:
         route = self._complete(route)
-        self._known.append(route)
+        if not route.exact or (route.warnings and len(self._known) < _TOLD_WARNINGS):
+            self._known.append(route)
         # A pattern is no name that anybody may publish to.
         return route if "*" in name or ">" in name else self._cache(name, route)
 
@@ -203,6 +204,8 @@ class Routing:
 
 def _serves(route: Route, name: str, config: TopicConfig | None) -> bool:
     """A configured topic takes only its own route; others take any whose stream has their subject."""
+    if route.exact:
+        return route.covers == (name,)
     if config is not None:
         return route.topic is config
     return any(subject_matches(pattern, name) for pattern in route.covers)

@@ -24,7 +24,9 @@ class TopicConfig:
     storage: "file" or "memory".
     max_message_bytes: largest message that this topic takes, headers included (a message id needs some 60 bytes);
         None leaves it to the broker.
-    partitions: Kafka only.
+    partitions: Kafka only; None takes the broker's default.
+    min_insync_replicas: Kafka only: so many replicas, the leader among them, must have a message before it is acked,
+        else it is refused. At most ``replicas``; None takes the broker's default, which is 1 unless it was changed.
     allow_duplicates: True lets an ambiguous message be sent again where the broker cannot deduplicate, and on NATS
         sends no message id unless the caller gives one.
     ack_timeout_s: seconds to wait for an ack of one attempt; None takes the bus's.
@@ -41,6 +43,7 @@ class TopicConfig:
     partitions: int | None = None
     allow_duplicates: bool = False
     ack_timeout_s: float | None = None
+    min_insync_replicas: int | None = None
 
     def __post_init__(self) -> None:
         _check_pattern(self.name)
@@ -52,6 +55,11 @@ class TopicConfig:
             )
         if not 1 <= self.replicas <= 5:
             raise ConfigError(f"replicas of topic {self.name!r} is {self.replicas}; use 1 to 5")
+        if self.min_insync_replicas is not None and not 1 <= self.min_insync_replicas <= self.replicas:
+            raise ConfigError(
+                f"min_insync_replicas of topic {self.name!r} is {self.min_insync_replicas}; use 1 to replicas, "
+                f"which is {self.replicas}, or None"
+            )
         if self.storage not in ("file", "memory"):
             raise ConfigError(f"storage of topic {self.name!r} is {self.storage!r}; use 'file' or 'memory'")
         for setting in ("max_message_bytes", "partitions", "ack_timeout_s"):

@@ -26,6 +26,11 @@ class BrokerUrl:
     servers: tuple[str, ...] = field(default=(), repr=False)
     redacted: str = ""
 
+    @property
+    def is_kafka(self) -> bool:
+        """True where the broker is a Kafka, or the mock of one."""
+        return self.scheme in (*_KAFKA, "embedded+kafka")
+
     @classmethod
     def parse(cls, text: str) -> BrokerUrl:
         """Read a URL. Raises ConfigError that says what is allowed, and never repeats a password."""

@@ -80,7 +80,7 @@ def test_report_is_there_from_the_end_on(state: AckState):
     assert pending.settled == (report is not None) == (state in SETTLED)
     if report is not None:
         assert report.outcome is AckOutcome[state.name]
-        assert report.message_id == "bus-7"
+        assert report.message_id == "bus-000000000000007"
 
 
 def test_attempts_are_told():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from eventbus.ack.state import NEXT, SETTLED, AckEvent, AckState, IllegalTransition
-from eventbus.message import Extras
+from eventbus.message import ID_DIGITS, Extras
 from eventbus.ports import Failure, Route
 from eventbus.report import AckOutcome, DeliveryReport, Position
 
@@ -123,7 +123,7 @@ class PendingAck:
     @property
     def message_id(self) -> str:
         """The id that makes retries safe: the caller's, else one made from the bus and the token."""
-        return self.own_id or f"{self._ledger.id_prefix}{self.token}"
+        return self.own_id or f"{self._ledger.id_prefix}{self.token:0{ID_DIGITS}d}"
 
     @property
     def deadline_ns(self) -> int:

@@ -4,8 +4,8 @@ Not through ``JetStreamContext.publish_async``: its futures stay pending for eve
 reconnect (seen with nats-py 2.16.0), and cost a future, a callback and a coroutine per message.
 
 Who owns what: connection.py the client and whether sending is allowed; topics.py routes; this class the frames being
-gathered, and what the bus is told. Outgoing frames are written once per turn of the event loop, or as soon as 64 KiB
-are there.
+gathered, and what the bus is told. Outgoing frames are written once per turn of the event loop, or as soon as
+there are many.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from eventbus.config import ConnectionConfig
 from eventbus.errors import ErrorClass, ErrorKind
 from eventbus.event import BusEvent, EventKind
 from eventbus.inspection import Inspection
-from eventbus.message import Message
+from eventbus.message import ID_DIGITS, Message
 from eventbus.ports import AckSink, Capabilities, Clock, Failure, Outgoing, Route
 from eventbus.publishers.nats.check import ID_HEADER_BYTES, check_size, check_subject
 from eventbus.publishers.nats.connection import NatsConnection
@@ -32,7 +32,10 @@ from eventbus.topic import TopicConfig
 
 _log = logging.getLogger("eventbus")
 
+_WRITE_AT_FRAMES = 256
 _WRITE_AT_BYTES = 64 * 1024
+"""Frames that are written at once, and before the end of the turn: 256 of the usual 300 bytes are what a socket takes
+in one go, and so are 64 KiB of larger ones."""
 _API_PREFIX = "$JS.API."
 _CACHED_SUBJECTS = 10_000
 _MAX_BACKLOG_BYTES = 64 * 1024 * 1024
@@ -75,7 +78,7 @@ class NatsPublisher:
         self._topics = NatsTopics(self._connection, longest_retry_s, clock, self._tell)
         self._sink: AckSink | None = None
         self._id_prefix = ""
-        self._id_block_bytes = 0
+        self._block_bytes = 0
         # The connection's, under names of this object: what is hot takes no detour. Set by its callbacks and by close.
         self._transport: AckTransport | None = None
         self._inbox = ""
@@ -83,15 +86,12 @@ class NatsPublisher:
         self._deny, self._api_denied = self._connection.deny, self._topics.denied
         self._call_soon = asyncio.get_running_loop().call_soon
         self._frames: list[bytes] = []
-        self._frame_bytes = 0
+        self._large_bytes = 0  # of payloads that were not copied into their frame
         self._max_payload = 1024 * 1024
         self.unchecked_bytes = self._max_payload - ID_HEADER_BYTES
         self._checked_topics: set[str] = set()
         self._named: dict[str, bytes] = {}
         self._plain: dict[str, bytes] = {}
-        self._named_by_digits: dict[int, dict[str, bytes]] = {}
-        self._least = self._beyond = 0  # of the tokens that have as many digits as the last one
-        self._block_bytes = 0
 
     # ---- the connection ----------------------------------------------------------------------------------------
 
@@ -99,14 +99,13 @@ class NatsPublisher:
         """Connect and subscribe the inbox. Raises ConnectFailed within ``connect_timeout_s``; then nothing is left."""
         self._sink = sink
         self._id_prefix = sink.id_prefix
-        self._id_block_bytes = ID_BLOCK_BYTES + len(sink.id_prefix)
+        self._block_bytes = ID_BLOCK_BYTES + len(sink.id_prefix) + ID_DIGITS
         sink.connection_changed(ConnectionState.CONNECTING)
         await self._connection.open()
 
     def _on_dialled(self, transport: AckTransport, inbox: str) -> None:
         self._transport, self._inbox = transport, inbox
-        self._least = self._beyond = 0
-        self._named_by_digits.clear()
+        self._named.clear()
         self._plain.clear()
 
     def _on_ready(self, max_payload: int) -> None:
@@ -122,7 +121,7 @@ class NatsPublisher:
         self._ready = False
         self._end_relief()
         self._frames.clear()
-        self._frame_bytes = 0
+        self._large_bytes = 0
         if self._sink is not None:
             self._tell(EventKind.DISCONNECTED, f"connection to {self._connection.shown} lost; reconnecting")
             self._sink.connection_changed(ConnectionState.RECONNECTING, "the connection was lost")
@@ -188,19 +187,16 @@ class NatsPublisher:
         if size > _COPIED_BYTES or pending.extras is not None:
             self._send_in_parts(pending, size)
             return
-        if not self._least <= token < self._beyond:
-            self._count_digits(token)
         if pending.route.topic.allow_duplicates:
             frame = (self._plain.get(topic) or self._plain_of(topic)) % (token, size, payload)
         else:
             named = self._named.get(topic) or self._named_of(topic)
             frame = named % (token, self._block_bytes + size, token, payload)
-        frames = self._frames  # _gather(), inlined, since it is hot
+        frames = self._frames
         if not frames:
             self._call_soon(self._write)
         frames.append(frame)
-        self._frame_bytes = gathered = self._frame_bytes + len(frame)
-        if gathered >= _WRITE_AT_BYTES:
+        if len(frames) >= _WRITE_AT_FRAMES:
             self._write()
 
     def _send_in_parts(self, pending: Outgoing, size: int) -> None:
@@ -216,20 +212,14 @@ class NatsPublisher:
             block = header_block(pending.message_id, headers)
             self._gather(f"HPUB {head} {len(block)} {len(block) + size}\r\n".encode() + block, pending.payload)
 
-    # Frames of the usual messages are made from one template per topic. That of a message with an id made by the bus
-    # holds the size of its headers, so it is good for tokens, which are part of the id, of so many digits.
-
-    def _count_digits(self, token: int) -> None:
-        digits = len(str(token))
-        self._least, self._beyond = 10 ** (digits - 1), 10**digits
-        self._block_bytes = self._id_block_bytes + digits
-        self._named = self._named_by_digits.setdefault(digits, {})
+    # Frames of the usual messages are made from one template per topic. Ids made by the bus have all the same length,
+    # so that the size of the headers, which a frame begins with, is the same for all.
 
     def _named_of(self, topic: str) -> bytes:
         """The template of a topic's frames with ids; takes token, size in all, token, payload."""
         head = f"HPUB {topic} {self._inbox}".replace("%", "%%")
         id_line = f"Nats-Msg-Id: {self._id_prefix}".replace("%", "%%")
-        template = f"{head}%d {self._block_bytes} %d\r\nNATS/1.0\r\n{id_line}%d\r\n\r\n%b\r\n".encode()
+        template = f"{head}%d {self._block_bytes} %d\r\nNATS/1.0\r\n{id_line}%0{ID_DIGITS}d\r\n\r\n%b\r\n".encode()
         return _keep(self._named, topic, template)
 
     def _plain_of(self, topic: str) -> bytes:
@@ -260,13 +250,13 @@ class NatsPublisher:
         if not frames:
             self._call_soon(self._write)
         frames += (control, payload, b"\r\n")
-        self._frame_bytes = gathered = self._frame_bytes + len(control) + len(payload) + 2
-        if gathered >= _WRITE_AT_BYTES:
+        self._large_bytes += len(payload)
+        if self._large_bytes >= _WRITE_AT_BYTES or len(frames) >= _WRITE_AT_FRAMES:
             self._write()
 
     def _write(self) -> None:
         if self._frames and self._ready and self._transport is not None:
-            frames, self._frames, self._frame_bytes = self._frames, [], 0
+            frames, self._frames, self._large_bytes = self._frames, [], 0
             self._transport.write(b"".join(frames))
             if self._relief is None and self._transport.backlog_bytes > self._max_backlog_bytes:
                 self._relief = asyncio.create_task(self._resume(self._transport), name="eventbus backlog")
@@ -293,7 +283,7 @@ class NatsPublisher:
     @property
     def backlog_bytes(self) -> int:
         """Bytes that are gathered or that the operating system has not taken yet."""
-        return self._frame_bytes + (0 if self._transport is None else self._transport.backlog_bytes)
+        return sum(map(len, self._frames)) + (0 if self._transport is None else self._transport.backlog_bytes)
 
     async def flush(self) -> None:
         """Wait until the server has taken all that was handed over; tries again after a reconnect."""

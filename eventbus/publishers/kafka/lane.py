@@ -1,0 +1,192 @@
+"""Lane: one partition's way to its broker. What waits there, and at most two batches under way.
+
+Invariants
+- A message handed over is in exactly one of: ``queue`` (can still be taken back), ``_apart`` (the same, of a batch that
+  is sent again in halves), a batch under way, or nowhere any more, since its end was told.
+- One batch is in flight and one behind it, so that the broker always has work; the rest stays here, where it can be
+  taken back, and so batches grow with the load.
+- The task runs only while something waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from eventbus.errors import ErrorClass
+from eventbus.ports import Clock, Failure, Outgoing, Reply
+from eventbus.publishers.kafka.batch import RecordBatch
+from eventbus.publishers.kafka.producer import KafkaProducer
+from eventbus.publishers.kafka.replies import BatchFailure, read_ack, read_call_error, read_error
+
+_BATCHES_UNDER_WAY = 2
+_OUT_OF_SEQUENCE = 45
+
+
+class Outlet(Protocol):
+    """What a lane needs of its publisher."""
+
+    async def producer(self) -> KafkaProducer:
+        """The one to send with now; waits while there is none."""
+
+    def poisoned(self, producer: KafkaProducer, reason: str) -> None:
+        """It must not be used any more."""
+
+
+class Lane:
+    """told: hears what became of messages. max_bytes: of a batch. linger_s: how long a batch waits to be filled."""
+
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        outlet: Outlet,
+        told: Callable[[Sequence[Reply]], None],
+        clock: Clock,
+        max_bytes: int,
+        linger_s: float,
+    ) -> None:
+        self.topic, self.partition = topic, partition
+        self.queue: dict[int, Outgoing] = {}
+        """By token, oldest first. Whoever adds to an empty one calls ``wake``."""
+        self._apart: deque[dict[int, Outgoing]] = deque()
+        self._outlet = outlet
+        self._told = told
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._linger_s = linger_s
+        self._under_way: dict[RecordBatch, float] = {}  # since when
+        self._task: asyncio.Task[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._emptied: asyncio.Future[None] | None = None
+
+    # ---- in ----------------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Something waits. It is sent after this turn of the event loop, with whatever comes until then."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="eventbus kafka lane")
+
+    def withdraw(self, tokens: Collection[int]) -> set[int]:
+        """Take back those of these that still wait here."""
+        taken = set()
+        for waiting in (self.queue, *self._apart):
+            for token in waiting.keys() & tokens:
+                del waiting[token]
+                taken.add(token)
+        return taken
+
+    # ---- on ----------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            while self.queue or self._apart:
+                if self._linger_s and not self._apart and not self._under_way:
+                    await asyncio.sleep(self._linger_s)
+                while len(self._under_way) >= _BATCHES_UNDER_WAY:
+                    self._room = asyncio.get_running_loop().create_future()
+                    await self._room
+                await self._send(await self._outlet.producer())
+        finally:
+            self._task = None
+
+    async def _send(self, producer: KafkaProducer) -> None:
+        batch = producer.batch(self.topic, self.partition, self._max_bytes)
+        batch.take(self._apart[0] if self._apart else self.queue, self._clock)
+        if self._apart and not self._apart[0]:
+            self._apart.popleft()
+        if not batch.messages:  # all were taken back
+            return
+        self._under_way[batch] = asyncio.get_running_loop().time()
+        try:
+            future = await producer.send(batch)
+        except asyncio.CancelledError:
+            del self._under_way[batch]
+            raise
+        except Exception as error:  # whatever aiokafka raises: the batch was not handed over
+            del self._under_way[batch]
+            failed = read_call_error(error, self.topic)
+            error_class = failed.error_class
+            if failed.poisons:
+                self._outlet.poisoned(producer, failed.text)
+                error_class = ErrorClass.TRANSIENT  # another producer can send it
+            self._told([_failure(failed, error_class, tuple(batch.messages))])
+            return
+        future.add_done_callback(partial(self._ended, batch, producer))
+
+    # ---- back --------------------------------------------------------------------------------------------------
+
+    def _ended(self, batch: RecordBatch, producer: KafkaProducer, future: asyncio.Future[Any]) -> None:
+        """The outcome of a batch, for all of its messages."""
+        self._under_way.pop(batch, None)
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+        if self._emptied is not None and self.idle:
+            self._emptied.set_result(None)
+            self._emptied = None
+        error = asyncio.CancelledError() if future.cancelled() else future.exception()
+        if error is not None:
+            self._failed(batch, producer, error)
+        elif (place := future.result()) is not None:  # None: sent without asking for an ack
+            self._told([read_ack(self.topic, self.partition, place.offset, list(batch.messages))])
+
+    def _failed(self, batch: RecordBatch, producer: KafkaProducer, error: BaseException) -> None:
+        failed = read_error(error, self.topic, attempts=batch.requests, idempotent=producer.idempotent)
+        here = (self.topic, self.partition)
+        error_class = failed.error_class
+        if failed.code == _OUT_OF_SEQUENCE and here in producer.refused and batch.requests == 1:
+            error_class = ErrorClass.TRANSIENT  # only because of the batch before it, which is known to be missing
+        if failed.poisons:
+            if error_class is not ErrorClass.AMBIGUOUS:
+                producer.refused.add(here)
+            self._outlet.poisoned(producer, failed.text)
+        if failed.separable and error_class is ErrorClass.FATAL and len(batch.messages) > 1:
+            self._divide(batch)
+            return
+        self._told([_failure(failed, error_class, tuple(batch.messages))])
+
+    def _divide(self, batch: RecordBatch) -> None:
+        """One record can be the cause: each half is sent again, so that the others are not refused with it."""
+        messages = list(batch.messages.items())
+        middle = len(messages) // 2
+        self._apart.extend((dict(messages[:middle]), dict(messages[middle:])))
+        self.wake()
+
+    # ---- readers and the end -----------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """True while batches are under way and more waits than fits into the next."""
+        return len(self._under_way) >= _BATCHES_UNDER_WAY
+
+    @property
+    def idle(self) -> bool:
+        """True where nothing waits and nothing is under way."""
+        return not (self.queue or self._apart or self._under_way)
+
+    async def emptied(self) -> None:
+        """Wait until nothing waits and nothing is under way; cancelling only stops the waiting."""
+        while not self.idle:
+            if self._emptied is None:
+                self._emptied = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._emptied)
+
+    def oldest_s(self, now_s: float) -> float:
+        """Seconds since the oldest batch under way was handed over; 0 where there is none."""
+        return now_s - next(iter(self._under_way.values()), now_s)
+
+    async def close(self) -> None:
+        """Send no more; nothing is told any more."""
+        self._told = lambda replies: None
+        self.queue.clear()
+        self._apart.clear()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+
+
+def _failure(failed: BatchFailure, error_class: ErrorClass, tokens: tuple[int, ...]) -> Failure:
+    return Failure(error_class, failed.kind, failed.text, tokens, min_delay_s=failed.min_delay_s)

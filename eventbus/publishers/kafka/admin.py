@@ -129,3 +129,8 @@ async def _send(connection: AIOKafkaConnection, request: Any) -> dict[str, Any]:
         raise kafka.IncompatibleBrokerVersion(str(error)) from error
     plain: dict[str, Any] = answer.to_object()
     return plain
+
+
+def why_unreachable(error: BaseException) -> str:
+    """One of UNREACHABLE for people."""
+    return str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)

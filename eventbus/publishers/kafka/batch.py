@@ -18,26 +18,31 @@ MESSAGE_ID_HEADER = "message-id"
 """Carries a message id that the caller gave. One that the bus makes is not sent: no broker would look at it."""
 
 
+class _CountingBuilder(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
+    """Knows how often it was asked for its bytes, which aiokafka does once for each request."""
+
+    requests = 0
+
+    def _build(self) -> Any:
+        self.requests += 1
+        return super()._build()
+
+
 class RecordBatch:
     """topic, partition: where it goes. messages: those taken in, by token, in their order. max_bytes: of all records
     before compression; the first is taken whatever its size.
-
-    requests: how often aiokafka has made a request of it. 0: it was certainly not sent.
     """
 
     def __init__(self, topic: str, partition: int, max_bytes: int, compression: int) -> None:
         self.topic = topic
         self.partition = partition
         self.messages: dict[int, Outgoing] = {}
-        self.requests = 0
-        self.builder = BatchBuilder(max_bytes, compression)
-        build = self.builder._build
+        self.builder = _CountingBuilder(max_bytes, compression)
 
-        def counted() -> Any:
-            self.requests += 1
-            return build()
-
-        self.builder._build = counted
+    @property
+    def requests(self) -> int:
+        """How often aiokafka has made a request of it. 0: it was certainly not sent."""
+        return self.builder.requests
 
     def take(self, queue: dict[int, Outgoing], clock: Clock) -> None:
         """Move messages from ``queue`` into it, the oldest first, until it is full. Each keeps the time at which it was

@@ -14,7 +14,7 @@ from eventbus.errors import ConfigError, ConnectFailed, InvalidMessage
 from eventbus.inspection import ClusterFacts, Finding, Inspection, KafkaTopicFacts, Level, PartitionFacts
 from eventbus.ports import Clock
 from eventbus.publishers.kafka import preflight
-from eventbus.publishers.kafka.admin import UNREACHABLE, KafkaAdmin
+from eventbus.publishers.kafka.admin import UNREACHABLE, KafkaAdmin, why_unreachable
 from eventbus.publishers.kafka.check import check_topic
 from eventbus.publishers.kafka.cluster import (
     DENIED,
@@ -158,5 +158,5 @@ def _refused(topic: str, code: int) -> Finding:
 
 def _why(error: BaseException) -> str:
     if isinstance(error, UNREACHABLE):
-        return str(error) or "no answer in time"
+        return why_unreachable(error)
     return read_call_error(error).text

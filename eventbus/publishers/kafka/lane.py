@@ -1,8 +1,9 @@
 """Lane: one partition's way to its broker. What waits there, and at most two batches under way.
 
 Invariants
-- A message handed over is in exactly one of: ``queue`` (can still be taken back), ``_apart`` (the same, of a batch that
-  is sent again in halves), a batch under way, or nowhere any more, since its end was told.
+- A message handed over is in exactly one of: ``queue`` (can still be taken back), ``_apart`` (the same, of batches that
+  were certainly not stored and are sent again, oldest first), a batch under way, or nowhere any more, since its end was
+  told.
 - One batch is in flight and one behind it, so that the broker always has work; the rest stays here, where it can be
   taken back, and so batches grow with the load.
 - The task runs only while something waits.
@@ -136,23 +137,23 @@ class Lane:
     def _failed(self, batch: RecordBatch, producer: KafkaProducer, error: BaseException) -> None:
         failed = read_error(error, self.topic, attempts=batch.requests, idempotent=producer.idempotent)
         here = (self.topic, self.partition)
-        error_class = failed.error_class
-        if failed.code == _OUT_OF_SEQUENCE and here in producer.refused and batch.requests == 1:
-            error_class = ErrorClass.TRANSIENT  # only because of the batch before it, which is known to be missing
         if failed.poisons:
-            if error_class is not ErrorClass.AMBIGUOUS:
+            if failed.error_class is not ErrorClass.AMBIGUOUS:
                 producer.refused.add(here)
             self._outlet.poisoned(producer, failed.text)
-        if failed.separable and error_class is ErrorClass.FATAL and len(batch.messages) > 1:
-            self._divide(batch)
-            return
-        self._told([_failure(failed, error_class, tuple(batch.messages))])
+        if failed.code == _OUT_OF_SEQUENCE and here in producer.refused and batch.requests == 1:
+            self._send_again(batch.messages)  # only because of the batch before it, which is known to be missing
+        elif failed.separable and failed.error_class is ErrorClass.FATAL and len(batch.messages) > 1:
+            # One record can be the cause: each half is sent again, so that the others are not refused with it.
+            messages = list(batch.messages.items())
+            middle = len(messages) // 2
+            self._send_again(dict(messages[:middle]), dict(messages[middle:]))
+        else:
+            self._told([_failure(failed, failed.error_class, tuple(batch.messages))])
 
-    def _divide(self, batch: RecordBatch) -> None:
-        """One record can be the cause: each half is sent again, so that the others are not refused with it."""
-        messages = list(batch.messages.items())
-        middle = len(messages) // 2
-        self._apart.extend((dict(messages[:middle]), dict(messages[middle:])))
+    def _send_again(self, *parts: dict[int, Outgoing]) -> None:
+        """These were certainly not stored, and through no fault of most of them: it counts as no attempt of theirs."""
+        self._apart = deque(sorted((part for part in (*self._apart, *parts) if part), key=lambda part: next(iter(part))))
         self.wake()
 
     # ---- readers and the end -----------------------------------------------------------------------------------

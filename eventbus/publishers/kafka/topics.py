@@ -22,7 +22,7 @@ from eventbus.errors import ErrorClass, ErrorKind, InvalidMessage, TopicError
 from eventbus.event import EventKind
 from eventbus.ports import Route
 from eventbus.publishers.kafka import preflight
-from eventbus.publishers.kafka.admin import STEP_TIMEOUT_S, UNREACHABLE, KafkaAdmin
+from eventbus.publishers.kafka.admin import STEP_TIMEOUT_S, UNREACHABLE, KafkaAdmin, why_unreachable
 from eventbus.publishers.kafka.check import check_topic
 from eventbus.publishers.kafka.cluster import (
     DENIED,
@@ -257,7 +257,7 @@ def _refused(name: str, code: int) -> TopicError:
 def _as_topic_error(name: str, error: BaseException) -> TopicError:
     if isinstance(error, UNREACHABLE):
         return TopicError(
-            f"topic {name!r}: no broker answers ({str(error) or type(error).__name__})",
+            f"topic {name!r}: no broker answers ({why_unreachable(error)})",
             error_class=ErrorClass.TRANSIENT,
             kind=ErrorKind.UNAVAILABLE,
         )

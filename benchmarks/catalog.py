@@ -1,20 +1,20 @@
-"""The contestants, in the order in which they run and stand in the table."""
+"""Race: who takes part against one kind of broker, in the order in which they run and stand in the table."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from typing import Literal
 
-from benchmarks import natsio_client
-from benchmarks.ackscope import AckScope
-from benchmarks.bare_socket import BareSocket
-from benchmarks.nats_client import GatherPublish, Publish, PublishAsync
 from benchmarks.producer import Make
-from eventbus import AckStrategy
 
-FLOOR = "floor"
-RIVAL = "publish-async"
+Kind = Literal["nats", "kafka"]
+KINDS: tuple[Kind, ...] = ("nats", "kafka")
+
+
+def never_missing() -> None:
+    """For contestants that can always take part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Contestant:
     acknowledged: whether it hears of acks; one that does not may lose messages without noticing.
     share: of the messages of a full run; the slow ones publish fewer. paced: whether it can keep a given rate.
     keeps: whether it keeps something of a pending message, so that its memory can be measured.
+    missing: why it cannot take part on this machine, or None if it can.
     """
 
     name: str
@@ -35,45 +36,73 @@ class Contestant:
     share: float = 1.0
     paced: bool = False
     keeps: bool = False
+    missing: Callable[[], str | None] = never_missing
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A contestant that the others are compared with.
+
+    key: of the ratios in the JSON. twin: whether there is a second one without ids, for those that have none.
+    """
+
+    key: str
+    name: str
+    twin: bool = False
+
+    def of(self, contestant: Contestant) -> str:
+        """The name of the one of the same kind, with or without ids."""
+        return f"{self.name}-no-ids" if self.twin and not contestant.message_ids else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A column that shows a figure as a multiple of the reference's. heading, long_heading: terminal and README."""
+
+    reference: Reference
+    heading: str
+    long_heading: str
+    form: str
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """What is run by ``python -m benchmarks KIND``, and how it is told.
+
+    rates, cpus: the comparisons of msg/s and of CPU per message. memory: the figures of memory in the JSON, each with
+    its two headings. traced: memory is Python's own, by tracemalloc; else the process's resident memory.
+    has_ids: whether messages with and without ids take part, so that it has to be said.
+    """
+
+    kind: Kind
+    title: str
+    contestants: tuple[Contestant, ...]
+    rates: tuple[Comparison, ...]
+    cpus: tuple[Comparison, ...]
+    memory: tuple[tuple[str, str, str], ...]
+    traced: bool
+    has_ids: bool
 
     @property
-    def reference(self) -> str:
-        """The contestant of the same kind (with or without ids) that stands for the floor."""
-        return FLOOR if self.message_ids else f"{FLOOR}-no-ids"
+    def by_name(self) -> dict[str, Contestant]:
+        """The contestants by their names."""
+        return {contestant.name: contestant for contestant in self.contestants}
 
     @property
-    def rival(self) -> str:
-        """The same for nats-py's publish_async."""
-        return RIVAL if self.message_ids else f"{RIVAL}-no-ids"
-
-    def missing(self) -> str | None:
-        """Why it cannot take part here, or None if it can."""
-        return natsio_client.missing() if self.make is natsio_client.NatsioPublishAsync else None
+    def references(self) -> set[Reference]:
+        """With whom is compared."""
+        return {comparison.reference for comparison in (*self.rates, *self.cpus)}
 
 
-def _ours(name: str, strategy: AckStrategy, label: str, **traits: bool | float) -> Contestant:
-    return Contestant(name, label, partial(AckScope, strategy=strategy), **traits)  # type: ignore[arg-type]
+def find_race(kind: Kind) -> Race:
+    """The race of that kind. Loads the clients of that broker alone, so a contestant's process has no others."""
+    if kind == "nats":
+        from benchmarks.nats_race import NATS
 
+        return NATS
+    from benchmarks.kafka_race import KAFKA
 
-NATS = (
-    Contestant(FLOOR, "bare socket, counts acks", BareSocket, paced=True),
-    Contestant(f"{FLOOR}-no-ids", "bare socket, counts acks", BareSocket, message_ids=False, paced=True),
-    Contestant("publish", "nats-py publish, awaited", Publish, share=0.1),
-    Contestant("gather", "nats-py publish, gathered", GatherPublish, share=0.2),
-    Contestant(RIVAL, "nats-py publish_async", PublishAsync, paced=True, keeps=True),
-    Contestant(f"{RIVAL}-no-ids", "nats-py publish_async", PublishAsync, message_ids=False),
-    Contestant(
-        "natsio-publish-async", "natsio publish_async", natsio_client.NatsioPublishAsync, paced=True, keeps=True
-    ),
-    _ours("unified", AckStrategy.UNIFIED, "AckScope unified", paced=True, keeps=True),
-    _ours("unified-no-ids", AckStrategy.UNIFIED, "AckScope unified", message_ids=False, paced=True),
-    _ours("task-per-message", AckStrategy.TASK_PER_MESSAGE, "AckScope task per message", paced=True, keeps=True),
-    _ours("wait-each", AckStrategy.WAIT_EACH, "AckScope wait for each", share=0.1),
-    _ours("ignore", AckStrategy.IGNORE, "AckScope ignore acks", message_ids=False, acknowledged=False),
-)
-"""For ``python -m benchmarks nats``. A message that nobody acknowledges is never repeated, so it needs no id."""
-
-BY_NAME = {contestant.name: contestant for contestant in NATS}
+    return KAFKA
 
 
 def has_uvloop() -> bool:

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.contestant NAME ...``: one contestant, one round, in a process of its own.
+"""``python -m benchmarks.contestant KIND NAME ...``: one contestant, one round, in a process of its own.
 
 Prints one line of JSON. With ``--memory`` it asks its parent, a line each on standard output, to ``freeze`` and to
 ``thaw`` the server, and goes on at a line on standard input: the server is frozen, or has taken all messages.
@@ -15,9 +15,16 @@ from typing import Any
 
 import click
 
-from benchmarks.catalog import BY_NAME, Contestant
-from benchmarks.measurement import WARM_UP, as_dict, measure_latency, measure_memory, measure_throughput
-from benchmarks.producer import Settings
+from benchmarks.catalog import KINDS, Contestant, Kind, Race, find_race
+from benchmarks.measurement import (
+    WARM_UP,
+    as_dict,
+    measure_latency,
+    measure_python_memory,
+    measure_resident_memory,
+    measure_throughput,
+)
+from benchmarks.producer import SUBJECT, Settings
 
 
 async def race(contestant: Contestant, settings: Settings, messages: int, paced: int, rate: float) -> dict[str, Any]:
@@ -36,12 +43,13 @@ async def race(contestant: Contestant, settings: Settings, messages: int, paced:
     }
 
 
-async def weigh(contestant: Contestant, settings: Settings, messages: int) -> dict[str, Any]:
+async def weigh(found: Race, contestant: Contestant, settings: Settings, messages: int) -> dict[str, Any]:
     """Memory of ``messages`` pending ones."""
     producer = contestant.make(settings)
+    measure = measure_python_memory if found.traced else measure_resident_memory
     await producer.open()
     try:
-        return {"pending": as_dict(await measure_memory(producer, messages, _freeze, _thaw))}
+        return {"pending": as_dict(await measure(producer, messages, _freeze, _thaw))}
     finally:
         await producer.close()
 
@@ -68,19 +76,25 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 @click.command()
-@click.argument("name", type=click.Choice(list(BY_NAME)))
+@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("name")
 @click.option("--url", required=True)
+@click.option("--topic", default=SUBJECT)
 @click.option("--window", type=int, default=10_000)
 @click.option("--messages", type=int, default=0)
 @click.option("--paced", type=int, default=0)
 @click.option("--rate", type=float, default=10_000.0)
 @click.option("--memory", type=int, default=0)
 @click.option("--loop", "loop_name", default="asyncio")
-def main(name: str, url: str, window: int, messages: int, paced: int, rate: float, memory: int, loop_name: str) -> None:
-    """Run contestant NAME once against the server at --url."""
-    contestant = BY_NAME[name]
-    settings = Settings(url, window, contestant.message_ids, unanswered=memory > 0)
-    job = weigh(contestant, settings, memory) if memory else race(contestant, settings, messages, paced, rate)
+def main(
+    kind: Kind, name: str, url: str, topic: str, window: int, messages: int, paced: int, rate: float, memory: int,
+    loop_name: str,
+) -> None:  # fmt: skip
+    """Run contestant NAME of a race once against the server at --url."""
+    found = find_race(kind)
+    contestant = found.by_name[name]
+    settings = Settings(url, window, contestant.message_ids, unanswered=memory > 0, topic=topic)
+    job = weigh(found, contestant, settings, memory) if memory else race(contestant, settings, messages, paced, rate)
     with asyncio.Runner(loop_factory=loop_factory(loop_name)) as runner:
         print(json.dumps(runner.run(job)), flush=True)
 

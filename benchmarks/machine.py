@@ -7,21 +7,29 @@ import os
 import platform
 from pathlib import Path
 
-_PACKAGES = ("ackscope", "nats-py", "natsio", "uvloop")
+from benchmarks.catalog import Kind
+
+_HARDWARE = ("cpu", "cores", "load", "system", "python")
+_PACKAGES = {
+    "nats": ("ackscope", "nats-py", "natsio", "uvloop"),
+    "kafka": ("ackscope", "aiokafka", "confluent-kafka", "uvloop"),
+}
+
+Machine = dict[str, str | int | float]
 
 
-def describe(server_version: str) -> dict[str, str | int | float]:
+def describe(kind: Kind, broker: str, version: str) -> Machine:
     """Plain values. ``load``: processes that wanted to run in the minute before, over all cores; best near zero."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else -1.0
-    found: dict[str, str | int | float] = {
+    found: Machine = {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
         "load": round(load, 2),
         "system": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "nats-server": server_version,
+        broker: version,
     }
-    for package in _PACKAGES:
+    for package in _PACKAGES[kind]:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -29,10 +37,10 @@ def describe(server_version: str) -> dict[str, str | int | float]:
     return found
 
 
-def in_words(machine: dict[str, str | int | float]) -> str:
+def in_words(machine: Machine) -> str:
     """One line for people."""
     hardware = f"{machine['cpu']}, {machine['cores']} cores, load {machine['load']} before, {machine['system']}"
-    software = [f"{name} {machine[name]}" for name in ("nats-server", *_PACKAGES) if name in machine]
+    software = [f"{name} {version}" for name, version in machine.items() if name not in _HARDWARE]
     return f"{hardware}; {machine['python']}, {', '.join(software)}"
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import ctypes.util
 import gc
+import resource
+import sys
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from benchmarks.producer import PAYLOAD, Producer
@@ -45,7 +50,7 @@ class Pending:
 
     frozen_bytes: while the server stands still, so unsent frames (with a copy of the payload) are counted too.
     awaiting_bytes: after it has read everything, so only what is kept until the ack; None if some did not stay
-    pending.
+    pending, or it was not measured.
     """
 
     messages: int
@@ -78,14 +83,14 @@ async def measure_latency(producer: Producer, messages: int, rate: float) -> Pac
     return Paced(messages, latencies.total, messages / elapsed_s, p50_s * 1000, p99_s * 1000)
 
 
-async def measure_memory(
+async def measure_python_memory(
     producer: Producer, messages: int, freeze: Callable[[], Awaitable[None]], thaw: Callable[[], Awaitable[None]]
 ) -> Pending:
-    """Let ``messages`` be pending at a server that never answers.
+    """Let ``messages`` be pending at a server that never answers, and ask tracemalloc what Python keeps of them.
 
     ``freeze`` stops the server, ``thaw`` continues it and waits until it has taken everything.
     """
-    payloads = [bytes(bytearray(PAYLOAD)) for _ in range(messages)]  # of its own each, and here before the count
+    payloads = _payloads(messages)
     await freeze()
     gc.collect()
     tracemalloc.start()
@@ -96,9 +101,56 @@ async def measure_memory(
     awaiting = await _steady()
     left = await producer.publish_unanswered(())
     tracemalloc.stop()
+    _check(pending, messages)
+    return Pending(messages, (frozen - before) / messages, (awaiting - before) / messages if left == messages else None)
+
+
+async def measure_resident_memory(
+    producer: Producer, messages: int, freeze: Callable[[], Awaitable[None]], thaw: Callable[[], Awaitable[None]]
+) -> Pending:
+    """The same by the growth of the process, for a client that keeps its messages outside of Python. Linux only.
+
+    Coarser than tracemalloc: what was free in the process before is used first, and pages are counted whole.
+    """
+    await producer.publish_all(1)  # what is loaded and made with the first message is no memory of the others
+    payloads = _payloads(messages)
+    await freeze()
+    gc.collect()
+    _trim()
+    before = _resident_bytes()
+    pending = await producer.publish_unanswered(payloads)
+    await asyncio.sleep(_STEADY_S)  # until what can be sent is sent
+    gc.collect()
+    frozen = _resident_bytes()
+    await thaw()
+    _check(pending, messages)
+    return Pending(messages, (frozen - before) / messages, None)
+
+
+def can_measure_resident_memory() -> bool:
+    """Whether this system tells it."""
+    return sys.platform == "linux"
+
+
+def _payloads(messages: int) -> list[bytes]:
+    """Of its own each, and there before the count."""
+    return [bytes(bytearray(PAYLOAD)) for _ in range(messages)]
+
+
+def _check(pending: int, messages: int) -> None:
     if pending != messages:
         raise RuntimeError(f"{pending} messages pending instead of {messages}: a memory per message would mean nothing")
-    return Pending(messages, (frozen - before) / messages, (awaiting - before) / messages if left == messages else None)
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+
+
+def _trim() -> None:
+    """Give free memory of C's heap back, where the C library can: else the messages would hide in it."""
+    library = ctypes.CDLL(ctypes.util.find_library("c"))
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)
 
 
 async def _steady() -> int:

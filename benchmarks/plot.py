@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.catalog import Race
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -20,7 +22,7 @@ def missing() -> str | None:
     return None if importlib.util.find_spec("matplotlib") else "no plot: `pip install matplotlib`"
 
 
-def draw(rows: Sequence[Row], settings: dict[str, Any], machine: str, path: Path) -> None:
+def draw(race: Race, rows: Sequence[Row], settings: dict[str, Any], machine: str, path: Path) -> None:
     """Write the picture to ``path``; its suffix says the format (.svg, .png, .pdf)."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -31,13 +33,14 @@ def draw(rows: Sequence[Row], settings: dict[str, Any], machine: str, path: Path
         speed, cpu, latency = figure.subplots(1, 3, width_ratios=[3, 2, 2])
         for axes in (speed, cpu, latency):
             _dress(axes, len(rows))
-        speed.set_yticks(range(len(rows)), [_name(row) for row in rows])
+        speed.set_yticks(range(len(rows)), [_name(race, row) for row in rows])
         _bars(speed, rows, "messages_per_s", "messages per second, thousands", _thousands)
         speed.xaxis.set_major_formatter(_thousands)
         _bars(cpu, rows, "cpu_us_per_message", "CPU per message, µs", "{:.1f}".format)
         _latency(latency, rows, settings["rate"])
         figure.suptitle(
-            f"NATS JetStream: {settings['payload_bytes']}-byte messages, window {settings['window']:,}, memory storage",
+            f"{race.title}: {settings['payload_bytes']}-byte messages, window {settings['window']:,}, "
+            f"{settings['setup']}",
             x=0.01, ha="left", fontsize=11, fontweight="bold",
         )  # fmt: skip
         figure.supxlabel(
@@ -48,11 +51,11 @@ def draw(rows: Sequence[Row], settings: dict[str, Any], machine: str, path: Path
         figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
-def _name(row: Row) -> str:
+def _name(race: Race, row: Row) -> str:
     traits = [] if row["loop"] == "asyncio" else [row["loop"]]
     if not row["acknowledged"]:
         traits.append("not acked")
-    elif not row["message_ids"]:
+    elif race.has_ids and not row["message_ids"]:
         traits.append("no ids")
     return f"{row['label']} ({', '.join(traits)})" if traits else str(row["label"])
 

@@ -26,17 +26,18 @@ class Settings:
 
     url: of the server. window: messages that may be in flight. message_ids: whether each message carries an id, by
     which the server recognises a second copy. unanswered: the run is one in which no ack comes, so nothing may give up
-    on a message, and no buffer but the window may stop it.
+    on a message, and no buffer but the window may stop it. topic: of Kafka; on NATS it is always SUBJECT.
     """
 
     url: str
     window: int
     message_ids: bool
     unanswered: bool = False
+    topic: str = SUBJECT
 
 
 class Producer(Protocol):
-    """One way to publish to JetStream. Belongs to one event loop; used by one task."""
+    """One way to publish with acks. Belongs to one event loop; used by one task."""
 
     async def open(self) -> None:
         """Connect; everything that is needed only once."""
@@ -57,7 +58,7 @@ class Producer(Protocol):
         """Publish these while no ack comes; returns the number pending. Waits for nothing else."""
 
     async def close(self) -> None:
-        """Disconnect, without waiting for acks."""
+        """Disconnect; acks are not waited for long."""
 
 
 Make = Callable[[Settings], Producer]
@@ -76,14 +77,35 @@ class MessageIds:
         return f"{self._prefix}-{self._last}"
 
 
+class Pace:
+    """An open loop of ``count`` messages, ``rate`` a second: what is late is still due."""
+
+    def __init__(self, count: int, rate: float) -> None:
+        self._count, self._rate = count, rate
+        self._start = time.monotonic()
+        self._out = self._tick = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether all are out."""
+        return self._out >= self._count
+
+    def due(self) -> int:
+        """How many messages are due now and not out; the caller sends them."""
+        due = min(self._count, int((time.monotonic() - self._start) * self._rate) + 1) - self._out
+        self._out += due
+        return due
+
+    def next_tick(self) -> float:
+        """Until when to wait, on the monotonic clock; past where the caller is late."""
+        self._tick = max(self._tick + 1, int((time.monotonic() - self._start) / TICK_S))
+        return self._start + self._tick * TICK_S
+
+
 async def ticks(count: int, rate: float) -> AsyncIterator[int]:
-    """How many messages are due now, tick by tick, until ``count`` are out. An open loop: what is late is still due."""
-    start = time.monotonic()
-    out = tick = 0
-    while out < count:
-        due = min(count, int((time.monotonic() - start) * rate) + 1)
-        if due > out:
-            yield due - out
-            out = due
-        tick = max(tick + 1, int((time.monotonic() - start) / TICK_S))
-        await asyncio.sleep(max(0.0, start + tick * TICK_S - time.monotonic()))
+    """How many messages are due now, tick by tick, until all are out; for an event loop."""
+    pace = Pace(count, rate)
+    while not pace.finished:
+        if due := pace.due():
+            yield due
+        await asyncio.sleep(max(0.0, pace.next_tick() - time.monotonic()))

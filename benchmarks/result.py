@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.arena import Entry
-from benchmarks.catalog import BY_NAME
+from benchmarks.catalog import Race
 
 Round = dict[str, Any]
 
@@ -31,8 +31,8 @@ def _of(rounds: Sequence[Round], part: str, value: Callable[[dict[str, Any]], fl
     return _spread([value(one[part]) for one in rounds if one.get(part) is not None])
 
 
-def _row(record: Record) -> dict[str, Any]:
-    contestant, rounds = BY_NAME[record.entry.name], record.rounds
+def _row(race: Race, record: Record) -> dict[str, Any]:
+    contestant, rounds = race.by_name[record.entry.name], record.rounds
     published = sum(one["published"] for one in rounds)
     stored = sum(one["stored"] for one in rounds)
     phases = [one[part] for one in rounds for part in ("throughput", "paced") if one.get(part)]
@@ -72,14 +72,14 @@ def _ratios(row: dict[str, Any], other: dict[str, Any] | None) -> dict[str, floa
     }
 
 
-def rows_of(records: Sequence[Record]) -> list[dict[str, Any]]:
+def rows_of(race: Race, records: Sequence[Record]) -> list[dict[str, Any]]:
     """A row for each entry, in their order. Compared are entries with the same event loop and the same use of ids."""
-    rows = [_row(record) for record in records]
+    rows = [_row(race, record) for record in records]
     by_entry = {Entry(row["name"], row["loop"]): row for row in rows}
     for row in rows:
-        contestant = BY_NAME[row["name"]]
-        row["to_floor"] = _ratios(row, by_entry.get(Entry(contestant.reference, row["loop"])))
-        row["to_publish_async"] = _ratios(row, by_entry.get(Entry(contestant.rival, row["loop"])))
+        contestant = race.by_name[row["name"]]
+        for reference in race.references:
+            row[reference.key] = _ratios(row, by_entry.get(Entry(reference.of(contestant), row["loop"])))
     return rows
 
 

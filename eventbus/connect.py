@@ -195,7 +195,7 @@ def _embedded(url: BrokerUrl) -> EmbeddedNats | EmbeddedKafka | None:
     if url.scheme == "embedded+nats":
         return EmbeddedNats()
     if url.scheme == "embedded+kafka":
-        _need_kafka()
+        _need("confluent_kafka")
         from eventbus.embedded.kafka import EmbeddedKafka
 
         return EmbeddedKafka()
@@ -206,27 +206,33 @@ def _kafka_publisher(
     servers: tuple[str, ...], connection: ConnectionConfig, clock: SystemClock, *, mock: bool
 ) -> Publisher:
     """mock: librdkafka's, which answers also where no ack is asked for, and so must be asked for one."""
-    _need_kafka()
+    _need("aiokafka")
     from eventbus.publishers.kafka.publisher import KafkaPublisher
 
     return KafkaPublisher(servers, connection, clock, random.Random(), unacknowledged_acks=1 if mock else 0)
 
 
-def _need_kafka() -> None:
-    missing = [name for name in ("aiokafka", "confluent_kafka") if find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"Kafka needs {' and '.join(missing)}: pip install 'ackscope[kafka]'")
+def _need(package: str) -> None:
+    if find_spec(package) is None:
+        raise ConfigError(f"Kafka needs {package}: pip install 'ackscope[kafka]'")
 
 
 async def inspect(url: str, topic: str, *, connection: ConnectionConfig | None = None) -> Inspection:
-    """Look at a NATS server and at the stream of a topic, as a bus with default settings would find them.
+    """Look at a broker and at a topic there (on NATS its stream), as a bus with default settings would find them.
 
     Changes nothing at the server. Waits for the connection, at most ``connection.connect_timeout_s`` (default 5 s),
     and then for some requests of at most 2 s each. Raises ConfigError, ConnectFailed.
     """
     broker, connection = _understand(url, connection)
     if not broker.servers:
-        raise ConfigError(f"broker URL {broker.redacted}: there is no server to look at; use nats://HOST:PORT")
+        raise ConfigError(
+            f"broker URL {broker.redacted}: there is no server to look at; use nats://HOST:PORT or kafka://HOST:PORT"
+        )
+    if broker.is_kafka:
+        _need("aiokafka")
+        from eventbus.publishers.kafka import inspector as kafka_inspector
+
+        return await kafka_inspector.inspect(broker.servers, connection, topic, broker.redacted, SystemClock())
     TopicConfig(topic)  # refuses a malformed name before anything is opened
     publisher = NatsPublisher(
         broker.servers,

@@ -230,8 +230,9 @@ class AckHandler:
             self._acked_topics.update([pending.topic for pending in settled])
         if batch.duplicates:
             for pending in settled:
-                pending.duplicate = pending.token in batch.duplicates
-                self._tally.duplicates += pending.duplicate
+                if pending.token in batch.duplicates:
+                    pending.duplicate = True
+                    self._tally.duplicates += 1
         self._settle(settled, AckEvent.ACK, now_ns)
 
     def _sorted_out(

@@ -35,6 +35,24 @@ class Ledger(Protocol):
     make_future: Callable[[], Future[None]]
 
 
+class _Notes:
+    """What is unusual about a message. Most have none of it, so it is kept apart: a smaller object costs less to make,
+    and the garbage collector less to look through."""
+
+    __slots__ = ("doubt", "duplicate", "failure", "waited_ns", "was_late")
+
+    def __init__(self) -> None:
+        self.doubt = False
+        self.duplicate = False
+        self.failure: Failure | None = None
+        self.waited_ns = 0
+        self.was_late = False
+
+
+_NOTHING = _Notes()
+"""Of a message with nothing unusual; never changed."""
+
+
 class PendingAck:
     """One accepted message. Await it for its DeliveryReport; any number of tasks may, and at any time.
 
@@ -46,13 +64,11 @@ class PendingAck:
     __slots__ = (
         "__weakref__",
         "_ledger",
+        "_notes",
         "_waiters",
         "accepted_ns",
         "attempts",
-        "doubt",
-        "duplicate",
         "extras",
-        "failure",
         "first_sent_ns",
         "offset",
         "payload",
@@ -65,8 +81,6 @@ class PendingAck:
         "timeout_ns",
         "token",
         "topic",
-        "waited_ns",
-        "was_late",
     )
 
     first_sent_ns: int  # set by sent(), like sent_ns
@@ -94,16 +108,62 @@ class PendingAck:
         self.size = size
         self.timeout_ns = timeout_ns
         self.accepted_ns = accepted_ns
-        self.waited_ns = 0  # for room, before it was accepted
         self._ledger = ledger
         self.state = _QUEUED
         self.attempts = 0
-        self.doubt = False
-        self.failure: Failure | None = None
         self.place: tuple[str, int | None] | None = None  # log and partition, once it is acked
-        self.duplicate = False
+        self._notes: _Notes | None = None
         self._waiters: list[Future[None]] | None = None
-        self.was_late = False
+
+    def _noted(self) -> _Notes:
+        if self._notes is None:
+            self._notes = _Notes()
+        return self._notes
+
+    @property
+    def doubt(self) -> bool:
+        """True once an attempt came to an end that leaves it open whether the message was stored."""
+        return (self._notes or _NOTHING).doubt
+
+    @doubt.setter
+    def doubt(self, value: bool) -> None:
+        self._noted().doubt = value
+
+    @property
+    def duplicate(self) -> bool:
+        """True where the broker had it already."""
+        return (self._notes or _NOTHING).duplicate
+
+    @duplicate.setter
+    def duplicate(self, value: bool) -> None:
+        self._noted().duplicate = value
+
+    @property
+    def failure(self) -> Failure | None:
+        """How the last attempt failed that did."""
+        return (self._notes or _NOTHING).failure
+
+    @failure.setter
+    def failure(self, value: Failure | None) -> None:
+        self._noted().failure = value
+
+    @property
+    def waited_ns(self) -> int:
+        """How long its publisher waited for room, before it was accepted."""
+        return (self._notes or _NOTHING).waited_ns
+
+    @waited_ns.setter
+    def waited_ns(self, value: int) -> None:
+        self._noted().waited_ns = value
+
+    @property
+    def was_late(self) -> bool:
+        """True where its ack came after it was settled as UNKNOWN."""
+        return (self._notes or _NOTHING).was_late
+
+    @was_late.setter
+    def was_late(self, value: bool) -> None:
+        self._noted().was_late = value
 
     @property
     def key(self) -> str | None:
@@ -185,7 +245,8 @@ class PendingAck:
         return self._report()
 
     def _report(self) -> DeliveryReport:
-        place, failure = self.place, self.failure
+        place, notes = self.place, self._notes or _NOTHING
+        failure = notes.failure
         position = None
         if place is not None and self.offset >= 0:
             position = Position(place[0], self.offset, place[1])
@@ -193,14 +254,14 @@ class PendingAck:
             message_id=self.message_id,
             topic=self.topic,
             outcome=_OUTCOMES[self.state],
-            duplicate=self.duplicate,
-            late=self.was_late,
+            duplicate=notes.duplicate,
+            late=notes.was_late,
             position=position,
             attempts=self.attempts,
             error_class=None if failure is None else failure.error_class,
             error_kind=None if failure is None else failure.kind,
             error_text=None if failure is None else failure.text,
-            queued_s=None if not self.attempts else (self.first_sent_ns - self.accepted_ns + self.waited_ns) / 1e9,
+            queued_s=None if not self.attempts else (self.first_sent_ns - self.accepted_ns + notes.waited_ns) / 1e9,
             ack_latency_s=None if place is None else (self.settled_ns - self.sent_ns) / 1e9,
         )
 

@@ -18,6 +18,10 @@ MESSAGE_ID_HEADER = "message-id"
 """Carries a message id that the caller gave. One that the bus makes is not sent: no broker would look at it."""
 
 
+_NO_HEADERS: list[tuple[str, bytes]] = []
+"""One for all: aiokafka only reads it."""
+
+
 class _CountingBuilder(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
     """Knows how often it was asked for its bytes, which aiokafka does once for each request."""
 
@@ -50,10 +54,15 @@ class RecordBatch:
         append = self.builder._builder.append
         shift_ns = int(clock.wall_s() * 1e9) - clock.monotonic_ns()
         count = 0
+        stamp_ms, from_ns, until_ns = 0, 0, 0
         for pending in queue.values():
-            extras, stamp_ms = pending.extras, (pending.accepted_ns + shift_ns) // 1_000_000
+            extras, accepted_ns = pending.extras, pending.accepted_ns
+            if not from_ns <= accepted_ns < until_ns:  # another millisecond than the one before
+                stamp_ms = (accepted_ns + shift_ns) // 1_000_000
+                from_ns = stamp_ms * 1_000_000 - shift_ns
+                until_ns = from_ns + 1_000_000
             if extras is None:
-                taken = append(count, stamp_ms, None, pending.payload, [])
+                taken = append(count, stamp_ms, None, pending.payload, _NO_HEADERS)
             else:
                 key = None if extras[0] is None else extras[0].encode()
                 taken = append(count, stamp_ms, key, pending.payload, _headers(pending))

@@ -87,9 +87,11 @@ class TopicSettings:
     told: Mapping[str, str] = field(default_factory=dict)
 
 
-async def look(admin: KafkaAdmin, topic: str) -> ClusterView:
-    """The cluster and a topic, which is not made by asking. Waits and raises as KafkaAdmin.ask."""
-    answer = await admin.ask(MetadataRequest([topic], allow_auto_topic_creation=False))
+async def look(admin: KafkaAdmin, topic: str, server: str | None = None) -> ClusterView:
+    """The cluster and a topic, which is not made by asking, as some broker or this one knows them. One that stood
+    still or has just come back can tell what was true long ago. Waits and raises as KafkaAdmin.ask."""
+    request = MetadataRequest([topic], allow_auto_topic_creation=False)
+    answer = await (admin.ask(request) if server is None else admin.ask_one(server, request))
     brokers = {broker["node_id"]: _address(broker["host"], broker["port"]) for broker in answer["brokers"]}
     admin.learn(brokers.values())
     controller = answer.get("controller_id", -1)

@@ -17,6 +17,8 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+from aiokafka.errors import KafkaConnectionError
+
 from eventbus.errors import ErrorClass
 from eventbus.ports import Clock, Failure, Outgoing, Reply
 from eventbus.publishers.kafka.batch import RecordBatch
@@ -25,6 +27,7 @@ from eventbus.publishers.kafka.replies import BatchFailure, read_ack, read_call_
 
 _BATCHES_UNDER_WAY = 2
 _OUT_OF_SEQUENCE = 45
+_STOPPED = "its producer was closed"
 
 
 class Outlet(Protocol):
@@ -53,6 +56,8 @@ class Lane:
         self.topic, self.partition = topic, partition
         self.queue: dict[int, Outgoing] = {}
         """By token, oldest first. Whoever adds to an empty one calls ``wake``."""
+        self.counted_bytes = 0
+        """Of payloads in ``queue``, where whoever adds to it counts them here."""
         self._apart: deque[dict[int, Outgoing]] = deque()
         self._outlet = outlet
         self._told = told
@@ -62,6 +67,7 @@ class Lane:
         self._under_way: dict[RecordBatch, float] = {}  # since when
         self._task: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None
+        self._lingering: asyncio.Future[None] | None = None
         self._emptied: asyncio.Future[None] | None = None
 
     # ---- in ----------------------------------------------------------------------------------------------------
@@ -70,6 +76,11 @@ class Lane:
         """Something waits. It is sent after this turn of the event loop, with whatever comes until then."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="eventbus kafka lane")
+
+    def hurry(self) -> None:
+        """A batch is full: it need not linger."""
+        if self._lingering is not None and not self._lingering.done():
+            self._lingering.set_result(None)
 
     def withdraw(self, tokens: Collection[int]) -> set[int]:
         """Take back those of these that still wait here."""
@@ -86,7 +97,8 @@ class Lane:
         try:
             while self.queue or self._apart:
                 if self._linger_s and not self._apart and not self._under_way:
-                    await asyncio.sleep(self._linger_s)
+                    self._lingering = asyncio.get_running_loop().create_future()
+                    await asyncio.wait((self._lingering,), timeout=self._linger_s)
                 while len(self._under_way) >= _BATCHES_UNDER_WAY:
                     self._room = asyncio.get_running_loop().create_future()
                     await self._room
@@ -101,6 +113,8 @@ class Lane:
             self._apart.popleft()
         if not batch.messages:  # all were taken back
             return
+        if self.counted_bytes:
+            self.counted_bytes -= sum(len(message.payload) for message in batch.messages.values())
         self._under_way[batch] = asyncio.get_running_loop().time()
         try:
             future = await producer.send(batch)
@@ -128,7 +142,7 @@ class Lane:
         if self._emptied is not None and self.idle:
             self._emptied.set_result(None)
             self._emptied = None
-        error = asyncio.CancelledError() if future.cancelled() else future.exception()
+        error = KafkaConnectionError(_STOPPED) if future.cancelled() else future.exception()
         if error is not None:
             self._failed(batch, producer, error)
         elif (place := future.result()) is not None:  # None: sent without asking for an ack
@@ -153,7 +167,9 @@ class Lane:
 
     def _send_again(self, *parts: dict[int, Outgoing]) -> None:
         """These were certainly not stored, and through no fault of most of them: it counts as no attempt of theirs."""
-        self._apart = deque(sorted((part for part in (*self._apart, *parts) if part), key=lambda part: next(iter(part))))
+        self._apart = deque(
+            sorted((part for part in (*self._apart, *parts) if part), key=lambda part: next(iter(part)))
+        )
         self.wake()
 
     # ---- readers and the end -----------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """KafkaProducer: one aiokafka producer from start to stop, with a bound on everything that aiokafka leaves unbounded.
 
-aiokafka 0.14 hangs in ``stop`` and ``flush`` while no broker answers, says in its log only why a login failed, and
-keeps a producer whose start failed open. What is private in aiokafka and used here is pinned by
+aiokafka 0.14 hangs in ``stop`` and ``flush`` while no broker answers, says in its log only why a login failed, keeps a
+producer whose start failed open, and loses sight of connections and tasks of its own. What is private in aiokafka and used here is pinned by
 tests/test_kafka_private.py.
 """
 
@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.conn import CloseReason, create_conn
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, ProducerClosed
+from aiokafka.protocol.metadata import MetadataRequest
 
 from eventbus.config import KafkaConfig
 from eventbus.errors import ConnectFailed
@@ -26,6 +27,8 @@ from eventbus.publishers.kafka.replies import read_call_error
 REQUEST_TIMEOUT_S = 5.0
 """How long aiokafka waits for an answer to one request before it closes the connection and tries again; the broker is
 told the same for its replicas. aiokafka's default of 40 s would outlast the default ack timeout eight times."""
+_NEXT_SERVER_S = 0.25
+"""The next server of the URL is asked when the one before has not answered for so long."""
 _RETRY_BACKOFF_S = 0.1
 _METADATA_AGE_S = 60.0
 """After so long, new partitions are noticed. Kafka's own default is 5 min."""
@@ -58,18 +61,22 @@ class KafkaProducer:
         self._compression = AIOKafkaProducer._COMPRESSORS[kafka.compression][1] if kafka.compression else 0
         self.under_way: set[asyncio.Future[Any]] = set()
         """Futures of batches that were handed over and have no outcome yet."""
+        self._transports: dict[Any, asyncio.Transport] = {}  # by aiokafka's connection
+        self._requests: set[asyncio.Task[Any]] = set()
         self.refused: set[tuple[str, int]] = set()
         """Partitions where the broker refused a batch of this producer, and so refuses whatever follows it."""
+        self._keep_track()
 
     async def start(self, timeout_s: float) -> None:
         """Connect, log in, get a producer id. Raises ConnectFailed within ``timeout_s``; then nothing is left."""
+        reasons: dict[str, str] = {}
         try:
             async with asyncio.timeout(timeout_s):
-                await self._knock()
-                await self._producer.start()
+                await self._bootstrap(reasons)
+                await self._producer._sender.start()
         except TimeoutError:
             await self.stop(1.0)
-            raise ConnectFailed(f"no answer within {timeout_s:g} s") from None
+            raise ConnectFailed("; ".join([f"no answer within {timeout_s:g} s", *reasons.values()])) from None
         except (KafkaError, OSError, ValueError) as error:
             await self.stop(1.0)
             raise ConnectFailed(read_call_error(error).text) from error
@@ -77,26 +84,80 @@ class KafkaProducer:
             await self.stop(1.0)
             raise
 
-    async def _knock(self) -> None:
-        """Log in once at the first server that answers: only so is it told why a login fails."""
-        reasons = []
-        given = {key: self._options[key] for key in _LOGIN_KEYS if key in self._options}
-        for server in self._options["bootstrap_servers"]:
-            host, _, port = server.rpartition(":")
+    async def _bootstrap(self, reasons: dict[str, str]) -> None:
+        """Learn of the cluster from the first server that answers; ``reasons`` gets why others do not.
+
+        In place of AIOKafkaClient.bootstrap, which waits 5 s for a server that stands still before it asks the next,
+        leaves its connection open when it is cancelled, and says only in its log why a login fails.
+        """
+        servers = self._options["bootstrap_servers"]
+        asking = {
+            asyncio.create_task(self._ask(server, number * _NEXT_SERVER_S), name="eventbus kafka bootstrap"): server
+            for number, server in enumerate(servers)
+        }
+        client = self._producer.client
+        try:
+            waiting = set(asking)
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    try:
+                        client.cluster.update_metadata(task.result())
+                    except (KafkaError, OSError, TimeoutError, ValueError) as error:
+                        reasons[asking[task]] = f"{asking[task]}: {_why(error)}"
+                    else:
+                        client._sync_task = asyncio.create_task(client._md_synchronizer())
+                        return
+        finally:
+            for task in asking:
+                await _end(task)
+        raise ConnectFailed("; ".join(reasons[server] for server in servers))
+
+    async def _ask(self, server: str, delay_s: float) -> Any:
+        """One server's knowledge of its cluster. Raises what aiokafka raises."""
+        await asyncio.sleep(delay_s)
+        host, _, port = server.rpartition(":")
+        connection = await create_conn(
+            host.strip("[]"),
+            int(port),
+            client_id=self._client_id,
+            request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
+            **{key: self._options[key] for key in _LOGIN_KEYS if key in self._options},
+        )
+        try:
+            metadata = await connection.send(MetadataRequest([]))
+        finally:
+            connection.close(reason=CloseReason.SHUTDOWN)
+        if not metadata.brokers:
+            raise KafkaError("it knows of no broker yet")
+        return metadata
+
+    def _keep_track(self) -> None:
+        """Let the client's connections and the sender's requests be known, so that they can be ended.
+
+        aiokafka forgets a connection that it closes, and that one stays open while a peer stands still and does not
+        take what is in its buffer; the requests of a sender that is cancelled, or has died, go on by themselves.
+        """
+        client, sender = self._producer.client, self._producer._sender
+        get_connection, send_request = client._get_conn, sender._send_produce_req
+
+        async def get_and_note(*what: Any, **how: Any) -> Any:
+            connection = await get_connection(*what, **how)
+            if connection is not None and connection not in self._transports and connection._writer is not None:
+                self._transports[connection] = connection._writer.transport
+                connection._closed_fut.add_done_callback(lambda _: self._transports.pop(connection, None))
+            return connection
+
+        async def send_and_note(*what: Any) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._requests.add(task)
             try:
-                connection = await create_conn(
-                    host.strip("[]"),
-                    int(port),
-                    client_id=self._client_id,
-                    request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
-                    **given,
-                )
-            except (KafkaError, OSError, TimeoutError, ValueError) as error:
-                reasons.append(f"{server}: {_why(error)}")
-            else:
-                connection.close(reason=CloseReason.SHUTDOWN)
-                return
-        raise ConnectFailed("; ".join(reasons))
+                await send_request(*what)
+            finally:
+                self._requests.discard(task)
+
+        client._get_conn, sender._send_produce_req = get_and_note, send_and_note
 
     def batch(self, topic: str, partition: int, max_bytes: int) -> RecordBatch:
         """An empty batch, to be filled and given to ``send``."""
@@ -134,23 +195,36 @@ class KafkaProducer:
             return False
 
     async def stop(self, timeout_s: float) -> None:
-        """Close it within ``timeout_s`` without waiting for answers; what is under way fails. Never raises."""
+        """Close it within ``timeout_s`` without waiting for answers; what is under way is cancelled. Never raises.
+
+        Cancelling the wait leaves nothing behind either, a little later.
+        """
         producer = self._producer
         producer._closed = True  # its own stop() waits for answers, for ever
-        client, sender = producer.client, producer._sender.sender_task
-        transports = [
-            connection._writer.transport for connection in client._conns.values() if connection._writer is not None
-        ]
-        for transport in transports:
+        for transport in list(self._transports.values()):
             transport.abort()  # with what is in its buffer: a peer that stands still would never take it
-        if sender is not None:
-            sender.cancel()
-        closing = asyncio.ensure_future(client.close())
-        waiting = {closing} if sender is None else {closing, sender}
-        await asyncio.wait(waiting, timeout=timeout_s)
-        for task in waiting:
+        ending = [asyncio.ensure_future(producer.client.close()), *self._requests]
+        if producer._sender.sender_task is not None:
+            ending.append(producer._sender.sender_task)
+        for task in ending[1:]:
+            task.cancel()
+        await asyncio.wait(ending, timeout=timeout_s)
+        for task in ending:
             await _end(task)
-        producer._message_accumulator.fail_all(KafkaError("the producer was closed"))
+        self._release_waiting()
+        await asyncio.sleep(0)  # outcomes that are there already are passed on first
+        for future in list(self.under_way):
+            future.cancel()
+
+    def _release_waiting(self) -> None:
+        """Whoever waits in ``send`` learns at once that it is over."""
+        accumulator = self._producer._message_accumulator
+        accumulator._closed = True
+        for batches in accumulator._batches.values():
+            for batch in batches:
+                if not batch._drain_waiter.done():
+                    batch._drain_waiter.set_exception(ProducerClosed())
+                    batch._drain_waiter.exception()  # heard, also where nobody waits
 
 
 async def _end(task: asyncio.Future[Any]) -> None:

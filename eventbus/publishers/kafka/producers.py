@@ -55,6 +55,7 @@ class Producers:
         self._current: KafkaProducer | None = None
         self._there = asyncio.Event()
         self._ready = False
+        self._closed = False
         self._retiring: dict[KafkaProducer, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -88,7 +89,7 @@ class Producers:
 
     def poisoned(self, producer: KafkaProducer, reason: str) -> None:
         """It must not be used any more; another takes its place."""
-        if producer is not self._current:
+        if producer is not self._current or self._closed:
             return
         self._current = None
         self._there.clear()
@@ -161,6 +162,7 @@ class Producers:
 
     async def close(self, timeout_s: float) -> None:
         """Stop everything within ``timeout_s``; what is under way fails."""
+        self._closed = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

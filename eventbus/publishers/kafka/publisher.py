@@ -18,6 +18,7 @@ from eventbus.errors import ErrorClass, InvalidMessage
 from eventbus.event import BusEvent, EventKind
 from eventbus.message import Extras, Message
 from eventbus.ports import AckSink, Capabilities, Clock, Failure, Outgoing, Random, Reply, Route
+from eventbus.publishers.kafka.batch import MESSAGE_ID_HEADER
 from eventbus.publishers.kafka.check import BATCH_HEADER_BYTES, check_message, check_topic
 from eventbus.publishers.kafka.lane import Lane
 from eventbus.publishers.kafka.login import KafkaLogin
@@ -168,8 +169,14 @@ class KafkaPublisher:
             if len(self._checked_topics) >= _CHECKED_TOPICS:
                 self._checked_topics.clear()
             self._checked_topics.add(message.topic)
-        id_bytes = 0 if message.message_id is None else len(message.message_id.encode()) + 20
-        check_message(message, self._kafka.max_request_bytes, None, id_bytes)
+        if message.message_id is not None:
+            headers = dict(message.headers or {})
+            if headers.setdefault(MESSAGE_ID_HEADER, message.message_id) != message.message_id:
+                raise InvalidMessage(
+                    f"give the message id as message_id or as the header {MESSAGE_ID_HEADER}, not both"
+                )
+            message = Message(message.topic, message.payload, message.key, headers)
+        check_message(message, self._kafka.max_request_bytes)
         if topic is not None and self._careful:
             refusal = topic.refusal(_Unacknowledged(0, *message[:2], message.extras, _NO_ROUTE, 0))
             if refusal is not None:
@@ -178,23 +185,20 @@ class KafkaPublisher:
     def send(self, pending: Outgoing) -> None:
         """Put it into its lane; what came in one turn of the event loop is sent after it, in batches."""
         topic = self._by_name[pending.topic]
-        extras = pending.extras
-        if extras is None and not self._careful:
-            lane = topic.current
-        else:
-            refusal = topic.refusal(pending)
-            if refusal is not None:
-                self._replied([Failure(ErrorClass.FATAL, *refusal, (pending.token,))])
-                return
-            lane = topic.lane_for(extras[0] if extras is not None else None)
-        queue = lane.queue
-        if not queue:
-            lane.wake()
-        queue[pending.token] = pending
-        if lane is topic.current:
-            topic.left_bytes -= len(pending.payload)
-            if topic.left_bytes < 0:
+        if pending.extras is None and not self._careful:
+            queue = topic.queue  # topic.put(), inlined, since it is hot
+            if not queue:
+                topic.current.wake()
+            queue[pending.token] = pending
+            topic.left_bytes = left = topic.left_bytes - len(pending.payload)
+            if left < 0:
                 topic.switch()
+            return
+        refusal = topic.refusal(pending)
+        if refusal is None:
+            topic.put(pending)
+        else:
+            self._replied([Failure(ErrorClass.FATAL, *refusal, (pending.token,))])
 
     def withdraw(self, tokens: Sequence[int]) -> Collection[int]:
         """Take back what still waits in a lane."""
@@ -219,16 +223,10 @@ class KafkaPublisher:
         if topic is None:
             topic = self._careless_topics[message.topic] = self._open_careless(known)
         self._last_careless += 1
-        lane = topic.lane_for(message.key)
-        if not lane.queue:
-            lane.wake()
-        lane.queue[self._last_careless] = _Unacknowledged(
-            self._last_careless, *message[:2], message.extras, _NO_ROUTE, self._clock.monotonic_ns()
+        lane = topic.put(
+            _Unacknowledged(self._last_careless, *message[:2], message.extras, _NO_ROUTE, self._clock.monotonic_ns())
         )
-        if lane is topic.current:
-            topic.left_bytes -= len(message.payload)
-            if topic.left_bytes < 0:
-                topic.switch()
+        lane.counted_bytes += len(message.payload)
         return True
 
     def _open_careless(self, known: KafkaTopic) -> KafkaTopic:
@@ -253,12 +251,7 @@ class KafkaPublisher:
     @property
     def backlog_bytes(self) -> int:
         """Payload bytes that wait in lanes for a producer without acks."""
-        return sum(
-            len(waiting.payload)
-            for topic in self._careless_topics.values()
-            for lane in topic.lanes.values()
-            for waiting in lane.queue.values()
-        )
+        return sum(lane.counted_bytes for topic in self._careless_topics.values() for lane in topic.lanes.values())
 
     async def flush(self) -> None:
         """Wait until all sends without acks have been written. Bounded only by cancellation."""

@@ -36,27 +36,37 @@ class KafkaTopic:
         self.lanes = {partition: make(name, partition) for partition in sorted(partitions)}
         self._sticky = StickyPartition(random, tuple(self.lanes))
         self.current = self.lanes[self._sticky.current]
+        self.queue = self.current.queue
         self.left_bytes = sticky_bytes
         """Of payloads that ``current`` still gets before another lane has its turn (KIP-794)."""
 
     def switch(self) -> None:
         """Another partition's turn: one with a leader and nothing to wait for, if there is one."""
         self.left_bytes = self._sticky_bytes
+        self.current.hurry()
         partitions, available = self._known(self.name)
         self.grow(partitions)
         free = [p for p in available if p in self.lanes and not self.lanes[p].busy]
         self.current = self.lanes[self._sticky.switch(free or tuple(available) or tuple(self.lanes))]
+        self.queue = self.current.queue
 
     def grow(self, partitions: Collection[int]) -> None:
         """The topic was given more partitions: from now on keys are spread over all of them, as Kafka's clients do."""
         for partition in sorted(set(partitions) - self.lanes.keys()):
             self.lanes[partition] = self._make(self.name, partition)
 
-    def lane_for(self, key: str | None) -> Lane:
-        """The lane of a message with this key, or the sticky one."""
+    def put(self, pending: Outgoing) -> Lane:
+        """Into the lane that its key chooses, or without one into the current lane; returns that lane."""
+        key = None if pending.extras is None else pending.extras[0]
+        lane = self.current if key is None else self.lanes[partition_for_key(key.encode(), len(self.lanes))]
+        if not lane.queue:
+            lane.wake()
+        lane.queue[pending.token] = pending
         if key is None:
-            return self.current
-        return self.lanes[partition_for_key(key.encode(), len(self.lanes))]
+            self.left_bytes -= len(pending.payload)
+            if self.left_bytes < 0:
+                self.switch()
+        return lane
 
     def refusal(self, pending: Outgoing) -> tuple[ErrorKind, str] | None:
         """Why the broker would refuse it, and its whole batch with it; None where nothing is known against it."""

@@ -9,6 +9,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ _LOOKUP_TIMEOUT_S = 5.0
 _SETTLE_TRIES = 20
 _SETTLE_PAUSE_S = 0.1
 """How often a topic that was just made is looked at until the broker that is asked has heard of it too."""
+_WITNESSES = 3
+"""Brokers that are asked before messages are refused because there is no such topic."""
 _TOPICS_KNOWN = 10_000
 
 _EXISTS, _NOT_CONTROLLER = 36, 41
@@ -126,7 +129,7 @@ class KafkaTopics:
         if isinstance(settings, int):
             warnings.append(preflight.untold(name, settings))
             settings = TopicSettings()
-        if configured and found:
+        if configured:  # also where it was just made: by somebody else, or by the broker in its own way
             warnings += preflight.differences(name, topic, settings, view)
         warnings += preflight.examine(name, settings, view, self._kafka, acknowledged=topic.durable)
         self._know(TopicFacts(name, partitions, settings.max_message_bytes, settings.compacted))
@@ -138,11 +141,7 @@ class KafkaTopics:
         """Make a topic. Does nothing where there is one meanwhile, or where the broker knows no such request: then the
         producer's look-up makes it, if the broker is set up so. Raises TopicError, or what KafkaAdmin.ask raises."""
         if not topic.create:
-            raise TopicError(
-                f"there is no topic {name!r}, and its TopicConfig has create=False: create one, or allow it",
-                error_class=ErrorClass.FATAL,
-                kind=ErrorKind.NO_STREAM,
-            )
+            raise await self._absent(name, view)
         request = create_request(name, topic, configured)
         try:
             code, text = verdict(await self._admin.ask(request))
@@ -162,6 +161,19 @@ class KafkaTopics:
             raise TopicError(text, error_class=failure.error_class, kind=failure.kind)
         if code == 0:
             self._tell(EventKind.STREAM_CREATED, f"topic {name} created")
+
+    async def _absent(self, name: str, view: ClusterView) -> TopicError:
+        """For a topic that may not be made: for good, unless another broker knows it and only the first does not."""
+        for server in list(view.brokers.values())[:_WITNESSES]:
+            with contextlib.suppress(*UNREACHABLE):
+                if (await look(self._admin, name, server)).topic_code != UNKNOWN_TOPIC:
+                    text = f"topic {name!r} is not known to all brokers yet"
+                    return TopicError(text, error_class=ErrorClass.TRANSIENT, kind=ErrorKind.UNAVAILABLE)
+        return TopicError(
+            f"there is no topic {name!r}, and its TopicConfig has create=False: create one, or allow it",
+            error_class=ErrorClass.FATAL,
+            kind=ErrorKind.NO_STREAM,
+        )
 
     async def _partitions(self, name: str, partitions_for: PartitionsFor) -> tuple[int, ...]:
         """The producer's look-up. Here the topic exists, or the broker may make it: if not yet, it is a matter of time,

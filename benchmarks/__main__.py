@@ -1,6 +1,6 @@
 """``python -m benchmarks nats``, ``kafka``: race all contestants, print the table, write JSON and a picture.
 
-``python -m benchmarks dead-server``: memory while nobody answers.
+``python -m benchmarks dead-server``: memory while nobody answers. ``telemetry``: what OpenTelemetry costs.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import click
 
 from benchmarks.dead_server_command import dead_server_command
 from benchmarks.race_command import kafka_command, nats_command
+from benchmarks.telemetry_command import telemetry_command
 
 
 @click.group()
@@ -19,6 +20,7 @@ def main() -> None:
 main.add_command(nats_command)
 main.add_command(kafka_command)
 main.add_command(dead_server_command)
+main.add_command(telemetry_command)
 
 if __name__ == "__main__":
     main()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from benchmarks import natsio_client
+from benchmarks import natsio_client, telemetry_client
 from benchmarks.ackscope import AckScope
 from benchmarks.bare_socket import BareSocket
 from benchmarks.catalog import Comparison, Contestant, Race, Reference
@@ -31,6 +31,10 @@ CONTESTANTS = (
         missing=lambda: natsio_client.missing(),
     ),
     _ours("unified", AckStrategy.UNIFIED, "AckScope unified", paced=True, keeps=True),
+    Contestant(
+        "unified-telemetry", "AckScope unified, OpenTelemetry", telemetry_client.ObservedAckScope, paced=True,
+        missing=lambda: telemetry_client.missing(),
+    ),
     _ours("unified-no-ids", AckStrategy.UNIFIED, "AckScope unified", message_ids=False, paced=True),
     _ours("task-per-message", AckStrategy.TASK_PER_MESSAGE, "AckScope task per message", paced=True, keeps=True),
     _ours("wait-each", AckStrategy.WAIT_EACH, "AckScope wait for each", share=0.1),

@@ -5,19 +5,17 @@ One control is shared by all sessions of the dashboard, so its methods may be ca
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from dashboard.broker import SYSTEMS, Broker, BrokerStatus, OwnBroker
 from dashboard.process import KILL_TIMEOUT_S, LoadRefused, WorkerProcess
-from eventbus import EventBusError
 
-EMBEDDED_URL = "embedded+nats://"
 START_TIMEOUT_S = 20.0
 """Longest wait for a worker to say that its run has begun, connecting and creating a stream included."""
 CLOSE_TIMEOUT_S = 10.0
@@ -33,29 +31,12 @@ class Phase(StrEnum):
     STOPPING = "stopping"
 
 
-class BrokerState(StrEnum):
-    """What the dashboard's own broker is doing."""
-
-    OFF = "off"
-    STARTING = "starting"
-    READY = "ready"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class BrokerStatus:
-    """The dashboard's own broker; ``error`` says why it FAILED."""
-
-    state: BrokerState
-    url: str | None = None
-    error: str | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class LoadSettings:
     """What a run should do.
 
-    url: a broker's, or ``embedded+nats://`` for the one that the dashboard brings along. rate: messages per second.
+    url: a broker's, or ``embedded+nats://`` or ``embedded+kafka://`` for one that the dashboard brings along.
+    rate: messages per second.
     replay: a JSONL file whose lines are sent instead of made-up payloads of ``payload_size`` bytes; ``loop`` starts it
     again at its end. duration_s: None runs until stopped.
     """
@@ -80,6 +61,7 @@ class LoadSettings:
             "payload_size": self.payload_size,
             "max_pending": self.max_pending,
             "ack_timeout_s": self.ack_timeout_s,
+            "embedded": SYSTEMS.get(self.url),
         }
         if self.replay is not None:
             command |= {"replay": str(self.replay), "loop": self.loop}
@@ -103,40 +85,25 @@ class LoadStatus:
         return self.phase is not Phase.IDLE
 
 
-class Broker(Protocol):
-    """The part of EmbeddedNats that is used here."""
-
-    @property
-    def url(self) -> str: ...
-
-    def start(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-    def is_running(self) -> bool: ...
-
-
 class LoadControl:
-    """The only one who starts and ends workers, and the owner of the dashboard's embedded broker.
+    """The only one who starts and ends workers, and the owner of the dashboard's embedded brokers.
 
-    worker: the command line of the worker. broker: made when first needed.
+    brokers: by the URL that asks for one, how it is made; each is made when first needed. worker: the command line of
+    the worker.
     """
 
     def __init__(
         self,
         store: Path,
         *,
-        broker: Callable[[], Broker],
+        brokers: Mapping[str, Callable[[], Broker]],
         worker: Sequence[str] = (sys.executable, "-m", "eventbus", "worker"),
         start_timeout_s: float = START_TIMEOUT_S,
     ) -> None:
         self._command = [*worker, "--store", str(store)]
-        self._make_broker = broker
         self._start_timeout_s = start_timeout_s
         self._turn = threading.Lock()  # held by whoever starts, stops or closes; looking needs no turn
-        self._broker_turn = threading.Lock()
-        self._broker: Broker | None = None
-        self._broker_status = BrokerStatus(BrokerState.OFF)
+        self._brokers = {url: OwnBroker(url, make) for url, make in brokers.items()}
         self._worker: WorkerProcess | None = None
         self._starting = False
         self._rate: float | None = None
@@ -155,19 +122,14 @@ class LoadControl:
             return LoadStatus(Phase.IDLE, news.run_id, self._rate, news.error)
         return LoadStatus(Phase.STOPPING if worker.stopping else Phase.RUNNING, news.run_id, self._rate, news.error)
 
-    def broker_status(self) -> BrokerStatus:
-        """How the embedded broker is. Never waits."""
-        return self._broker_status
+    def broker_status(self, url: str) -> BrokerStatus | None:
+        """How the embedded broker is that ``url`` asks for; None where it asks for none. Never waits."""
+        broker = self._brokers.get(url)
+        return None if broker is None else broker.status
 
-    def start_broker(self) -> None:
-        """Begin to start the embedded broker, in the background. ``broker_status`` tells how it went."""
-
-        def start() -> None:
-            with contextlib.suppress(LoadRefused):  # kept in the status, where pages find it
-                self._broker_url()
-
-        if self._broker_status.state is BrokerState.OFF:
-            threading.Thread(target=start, name="broker-start", daemon=True).start()
+    def start_broker(self, url: str) -> None:
+        """Begin to start that embedded broker, in the background. ``broker_status`` tells how it went."""
+        self._brokers[url].begin()
 
     def start(self, settings: LoadSettings) -> str:
         """Start a run and wait until it has begun; its id. Raises LoadRefused, and then nothing runs."""
@@ -202,19 +164,17 @@ class LoadControl:
             worker.stop()
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
-        """End worker and broker: a drain within ``timeout_s``, then force. Idempotent; bounded."""
+        """End worker and brokers: a drain within ``timeout_s``, then force. Idempotent; bounded."""
         with self._turn:
             self._closed = True
             if self._worker is not None:
                 self._worker.close(timeout_s)
-        with self._broker_turn:
-            broker, self._broker = self._broker, None
-            self._broker_status = BrokerStatus(BrokerState.OFF)
-            if broker is not None:
-                broker.stop()
+        for broker in self._brokers.values():
+            broker.close()
 
     def _start(self, settings: LoadSettings) -> str:
-        url = self._broker_url() if settings.url == EMBEDDED_URL else settings.url
+        broker = self._brokers.get(settings.url)
+        url = settings.url if broker is None else broker.url()
         old, self._worker = self._worker, None
         if old is not None:
             old.close(KILL_TIMEOUT_S)  # its run is over: it is about to end by itself
@@ -227,26 +187,3 @@ class LoadControl:
             raise
         self._worker = worker
         return run_id
-
-    def _broker_url(self) -> str:
-        """Where the embedded broker listens; starts it if it does not run. Raises LoadRefused."""
-        with self._broker_turn:
-            if self._closed:
-                raise LoadRefused("The dashboard is shutting down.")
-            try:
-                if self._broker is None or not self._broker.is_running():
-                    self._broker_status = BrokerStatus(BrokerState.STARTING)
-                    if self._broker is not None:
-                        self._broker.stop()  # what is left of one that died
-                    else:
-                        self._broker = self._make_broker()
-                    self._broker.start()
-                url = self._broker.url
-            except (EventBusError, OSError) as error:
-                self._broker_status = BrokerStatus(BrokerState.FAILED, error=str(error))
-                raise LoadRefused(
-                    f"The embedded broker did not start: {error}. Give the URL of a running one instead, "
-                    "such as nats://127.0.0.1:4222."
-                ) from error
-            self._broker_status = BrokerStatus(BrokerState.READY, url)
-            return url

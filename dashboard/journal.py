@@ -93,9 +93,15 @@ def firing(alerts: Sequence[AlertChange]) -> list[AlertChange]:
 
 
 def failure_groups(failed: Sequence[FailedMessage]) -> list[FailureGroup]:
-    """Failed messages (newest first) by outcome, kind and text; the largest group first."""
+    """Failed messages (newest first) by outcome, kind and text; the largest group first.
+
+    A message that was unknown and then acked late is told twice by its bus, and counts as acked late.
+    """
+    late = {message.message_id for message in failed if message.late}
     groups: dict[tuple[str, str, str], list[FailedMessage]] = {}
     for message in failed:
+        if message.message_id in late and not message.late:
+            continue
         outcome = "acked late" if message.late else message.outcome
         key = (outcome, style.words(message.error_kind or "none"), message.error_text or "")
         groups.setdefault(key, []).append(message)

@@ -76,6 +76,12 @@ class Interval:
         return (self.rejected + self.unknown) / settled if settled > 0 else None
 
     @property
+    def left_error_ratio(self) -> float | None:
+        """The same without those that were acked late after all: what is left, where this is a whole run."""
+        settled = self.acked - self.late_acks + self.rejected + self.unknown
+        return max(0, self.rejected + self.unknown - self.late_acks) / settled if settled > 0 else None
+
+    @property
     def stalled_share(self) -> float:
         """Share of the time in which a publisher waited for room."""
         return min(1.0, self.per_second(self.stalled_s))

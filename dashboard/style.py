@@ -31,6 +31,9 @@ ERROR_KIND_COLOURS = {
     "overloaded": "#00634A",
     "permission": "#CC79A7",
     "no_stream": "#A3527F",
+    "not_enough_replicas": "#A6DCC9",
+    "out_of_sequence": "#B8541A",
+    "fenced": "#5C3A7E",
     "stream_full": "#E5B5CF",
     "too_large": "#7A3560",
     "invalid": "#B39DDB",
@@ -43,9 +46,13 @@ ERROR_KIND_COLOURS = {
 """By family: vermilion and brown may be stored, green may be tried again, pink and violet were refused."""
 
 
+_WORDS = {"no_stream": "no stream or topic", "stream_created": "created"}
+"""For names that have the word of one broker and are told of both."""
+
+
 def words(name: str) -> str:
     """``stream_full`` -> ``stream full``."""
-    return name.replace("_", " ")
+    return _WORDS.get(name) or name.replace("_", " ")
 
 
 def count(number: float) -> str:

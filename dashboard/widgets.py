@@ -11,11 +11,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import streamlit as st
 
 from dashboard import charts, style
-from dashboard.control import BrokerState, BrokerStatus, LoadControl
+from dashboard.broker import KAFKA_URL, NAMES, NATS_URL, BrokerState, BrokerStatus
+from dashboard.control import LoadControl
 from dashboard.source import RunHistory, RunSource
 from eventbus import ConnectionState
+from eventbus.embedded.kafka import EmbeddedKafka
 from eventbus.embedded.nats import EmbeddedNats
 from eventbus.observe.reader import StoreReader
+from eventbus.observe.run import RunInfo
 from eventbus.observe.schema import default_store_path
 
 CHART_HEIGHT = 176
@@ -31,19 +34,19 @@ CONNECTIONS = {
     ConnectionState.CLOSED: ("gray", "link_off", "closed"),
 }
 BROKERS = {
-    BrokerState.OFF: ("gray", "power_settings_new", "embedded NATS off"),
-    BrokerState.STARTING: ("gray", "hourglass_top", "embedded NATS starting"),
-    BrokerState.READY: ("green", "dns", "embedded NATS ready"),
-    BrokerState.FAILED: ("red", "error", "embedded NATS failed"),
+    BrokerState.OFF: ("gray", "power_settings_new", "starts when needed"),
+    BrokerState.STARTING: ("gray", "hourglass_top", "starting"),
+    BrokerState.READY: ("green", "dns", "ready"),
+    BrokerState.FAILED: ("red", "error", "failed"),
 }
 
 
 @st.cache_resource(show_spinner=False)
 def shared_control() -> LoadControl:
-    """The one control of this dashboard; ended with it."""
-    control = LoadControl(default_store_path(), broker=EmbeddedNats)
+    """The one control of this dashboard; ended with it. The broker that the form begins with is started at once."""
+    control = LoadControl(default_store_path(), brokers={NATS_URL: EmbeddedNats, KAFKA_URL: EmbeddedKafka})
     atexit.register(control.close)  # cache_resource's own on_release is not called at shutdown
-    control.start_broker()
+    control.start_broker(NATS_URL)
     return control
 
 
@@ -78,14 +81,29 @@ def badge(colour: str, icon: str, text: str) -> str:
     return f":{colour}-badge[:material/{icon}: {plain(text)}]"
 
 
-def connection_badge(state: ConnectionState, url: str) -> str:
+def broker_name(run: RunInfo) -> str:
+    """Where a run publishes: its broker's URL, or the name and the address of one that was embedded."""
+    name = NAMES.get(run.settings.get("embedded", ""))
+    return run.url if name is None else f"{name} at {run.url.partition('://')[2]}"
+
+
+def connection_badge(state: ConnectionState, run: RunInfo) -> str:
     colour, icon, word = CONNECTIONS[state]
-    return badge(colour, icon, f"{url} {word}")
+    return badge(colour, icon, f"{broker_name(run)} {word}")
 
 
 def broker_badge(status: BrokerStatus) -> str:
     colour, icon, word = BROKERS[status.state]
-    return badge(colour, icon, word)
+    return badge(colour, icon, f"{status.name} {word}")
+
+
+def mock_note() -> None:
+    """What figures of Kafka's mock are worth, in one line."""
+    st.markdown(
+        f"{badge('orange', 'science', 'mock')} :small[:gray[The embedded Kafka is librdkafka's mock, for a first look: "
+        "it checks no sequence numbers, sizes or logins, and keeps the newest 5 MiB a partition, in memory only. "
+        "See README.md, Kafka.]]"
+    )
 
 
 def _thinned(values: Sequence[float]) -> list[float]:

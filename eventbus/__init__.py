@@ -2,7 +2,7 @@
 
 from eventbus.ack.retry import RetryPolicy
 from eventbus.bus import EventBus
-from eventbus.config import AckStrategy, ConnectionConfig, NatsAuth, TlsConfig, WindowConfig
+from eventbus.config import AckStrategy, ConnectionConfig, KafkaAuth, KafkaConfig, NatsAuth, TlsConfig, WindowConfig
 from eventbus.connect import connect
 from eventbus.errors import (
     BusClosed,
@@ -48,6 +48,8 @@ __all__ = [
     "EventKind",
     "FlushTimeout",
     "InvalidMessage",
+    "KafkaAuth",
+    "KafkaConfig",
     "LatencyHistogram",
     "Message",
     "NatsAuth",

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from eventbus.ack.handler import AckHandler
 from eventbus.config import AckStrategy
@@ -21,6 +21,9 @@ from eventbus.receipt import Receipt, SettledReceipt
 from eventbus.report import AckOutcome, CloseReport, DeliveryReport
 from eventbus.routing import Routing
 from eventbus.snapshot import BusSnapshot, ConnectionState
+
+if TYPE_CHECKING:
+    from eventbus.telemetry.witness import BusTelemetry  # OpenTelemetry is an extra
 
 _log = logging.getLogger("eventbus")
 _TURN = 256
@@ -51,7 +54,10 @@ class EventBus:
         clock: Clock,
         stall_timeout_s: float | None,
         on_closed: Callable[[], Awaitable[None]],
+        telemetry: BusTelemetry | None = None,
     ) -> None:
+        self._telemetry = telemetry
+        self._tracing = None if telemetry is None else telemetry.tracing
         self.url = url
         self.bus_id = bus_id
         self._publisher = publisher
@@ -92,6 +98,10 @@ class EventBus:
         """
         if self._closing is not None:
             raise BusClosed("the bus is closed; nothing was accepted")
+        begun = None
+        if self._tracing is not None and not self._tracing.passes():
+            begun = self._tracing.begin(topic, headers)
+            headers = headers if begun is None else begun.headers
         if (
             key is None
             and headers is None
@@ -115,10 +125,15 @@ class EventBus:
             await self._wait(self._callbacks.wait_for_room, "delivery callbacks to catch up")
             route = self._routing.find(topic)  # its preparation may have ended meanwhile
         if not route.acknowledged:
-            return await self._publish_unacknowledged(message)
+            settled = await self._publish_unacknowledged(message)
+            if begun is not None:
+                begun.unacknowledged()
+            return settled
         receipt = self._handler.try_accept(topic, message.payload, message.extras, route, timeout_ns)
         if receipt is None:
             receipt = await self._handler.accept(topic, message.payload, message.extras, route, timeout_ns)
+        if begun is not None:
+            begun.accepted(receipt.token)
         if not receipt.token % _TURN:
             await asyncio.sleep(0)
         if not self._unified:
@@ -143,6 +158,10 @@ class EventBus:
             raise ConfigError("publish_nowait cannot wait for each ack: use publish, or another AckStrategy")
         if self._closing is not None:
             raise BusClosed("the bus is closed; nothing was accepted")
+        begun = None
+        if self._tracing is not None and not self._tracing.passes():
+            begun = self._tracing.begin(topic, headers)
+            headers = headers if begun is None else begun.headers
         if (
             key is None
             and headers is None
@@ -161,7 +180,10 @@ class EventBus:
         if not route.acknowledged:
             if self._publisher.backlog_bytes > self._max_backlog_bytes:
                 raise WindowFull(f"{self._publisher.backlog_bytes} bytes wait for the network; nothing was accepted")
-            return self._send_unacknowledged(message)
+            settled = self._send_unacknowledged(message)
+            if begun is not None:
+                begun.unacknowledged()
+            return settled
         receipt = self._handler.try_accept(topic, message.payload, message.extras, route, timeout_ns)
         if receipt is None:
             self._handler.found_no_room()
@@ -171,6 +193,8 @@ class EventBus:
                 f"{statistics.max_pending_bytes} bytes are pending, {self._handler.waiting_publishers} others wait; "
                 "nothing was accepted"
             )
+        if begun is not None:
+            begun.accepted(receipt.token)
         if self._strategy is AckStrategy.TASK_PER_MESSAGE:
             self._follow_in_task(receipt)
         return receipt
@@ -340,6 +364,8 @@ class EventBus:
             task.cancel()
         self._handler.connection_changed(ConnectionState.CLOSED, "the bus was closed")
         self._handler.happened(BusEvent(self._clock.wall_s(), EventKind.CLOSED, "bus closed"))
+        if self._telemetry is not None:
+            self._telemetry.close()
         await self._on_closed()
         counters = self._counters
         return CloseReport(

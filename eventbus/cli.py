@@ -24,6 +24,7 @@ from eventbus.load.plan import LoadPlan, check_rate, parse_duration
 from eventbus.load.signals import ending_signals
 from eventbus.load.worker import Worker, read_lines
 from eventbus.observe import StoreWriter, default_store_path
+from eventbus.telemetry.setup import setup
 
 USAGE = 2
 INTERRUPTED = 130
@@ -70,7 +71,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--version", is_flag=True, help="Show the version and exit.")
 @click.pass_context
 def cli(context: click.Context, version: bool) -> None:
-    """Publish to NATS JetStream, and see what became of every ack."""
+    """Publish to NATS JetStream or Kafka, and see what became of every ack."""
     if version:
         click.echo(f"ackscope {_version()}")
         context.exit()
@@ -83,7 +84,8 @@ def cli(context: click.Context, version: bool) -> None:
     "--url",
     default="embedded+nats://",
     show_default=True,
-    help="Broker: nats://HOST:PORT, tls://, ws://, wss://, embedded+nats:// or memory://.",
+    help="Broker: nats://HOST:PORT, tls://, ws://, wss://; kafka://HOST:PORT, kafka+ssl:// (several by comma); "
+    "embedded+nats://, a server of its own; embedded+kafka://, a mock of one; or memory://.",
 )
 @click.option("--topic", default="demo.events", show_default=True, help="Topic to publish to; on NATS the subject.")
 @click.option(
@@ -135,6 +137,7 @@ def load(context: click.Context, /, json_out: str | None, store: Path | None, ve
     from eventbus.load.command import LoadCommand  # here: it loads rich, which the worker has no use for
 
     writer = None if store is None else StoreWriter(store)
+    telemetry = setup()
     try:
         command = LoadCommand(plan, payloads, connect, clock=SystemClock(), writer=writer, json_out=json_out)
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
@@ -142,6 +145,7 @@ def load(context: click.Context, /, json_out: str | None, store: Path | None, ve
     finally:
         if writer is not None:
             writer.close()
+        telemetry.shutdown()
 
 
 @cli.command(epilog=_DOCTOR_EXIT_CODES)
@@ -155,7 +159,10 @@ def load(context: click.Context, /, json_out: str | None, store: Path | None, ve
 )
 @click.option("-v", "--verbose", is_flag=True, help="Show the library's log on standard error.")
 def doctor(url: str, topic: str, json_out: str | None, verbose: bool) -> int:
-    """Look at the NATS server at URL and at the stream of a topic, and tell what may go wrong. Changes nothing."""
+    """Look at the broker at URL and at a topic there, on NATS its stream, and tell what may go wrong. Changes nothing.
+
+    URL: nats://HOST:PORT, tls://, ws://, wss:// or nats+context://NAME; kafka://HOST:PORT or kafka+ssl://.
+    """
     if json_out is not None and json_out != "-":
         _check_writable(Path(json_out))
     _set_up_log(verbose)
@@ -170,11 +177,13 @@ def worker(store: Path | None) -> int:
     """Carry out commands from standard input, one JSON object a line. The dashboard uses it."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     writer = StoreWriter(store or default_store_path())
+    telemetry = setup()
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(_work(writer))
     finally:
         writer.close()
+        telemetry.shutdown()
     return 0
 
 

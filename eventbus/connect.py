@@ -6,16 +6,17 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from eventbus.ack.handler import AckHandler
 from eventbus.ack.retry import RetryPolicy
 from eventbus.bus import EventBus
 from eventbus.clock import SystemClock
-from eventbus.config import AckStrategy, ConnectionConfig, WindowConfig
+from eventbus.config import AckStrategy, ConnectionConfig, TelemetryConfig, WindowConfig
 from eventbus.context import read_context
 from eventbus.embedded.nats import EmbeddedNats
 from eventbus.errors import ConfigError
@@ -28,11 +29,13 @@ from eventbus.publishers.memory import MemoryPublisher
 from eventbus.publishers.nats import inspector
 from eventbus.publishers.nats.publisher import NatsPublisher
 from eventbus.routing import Routing
+from eventbus.snapshot import BusSnapshot
 from eventbus.topic import TopicConfig
 from eventbus.url import BrokerUrl
 
 if TYPE_CHECKING:
     from eventbus.embedded.kafka import EmbeddedKafka
+    from eventbus.telemetry.witness import BusTelemetry
 
 _log = logging.getLogger("eventbus")
 
@@ -53,6 +56,7 @@ def connect(
     on_delivery: Callback | None = None,
     on_error: Callback | None = None,
     observers: Sequence[Observer] = (),
+    telemetry: TelemetryConfig | None = None,
 ) -> Connecting:
     """Connect to a broker: ``async with connect(url) as bus`` or ``bus = await connect(url)``.
 
@@ -65,6 +69,7 @@ def connect(
     on_delivery: called with every DeliveryReport; on_error: with those that are not ACKED. Sync or async, off the ack
         path, may publish; what they raise is counted and logged.
     observers: see ports.Observer.
+    telemetry: what OpenTelemetry is told; by default spans and metrics where the application has set its SDK up.
 
     Waits for the connection, at most ``connection.connect_timeout_s`` (default 5 s), and for the topics.
     Cancelling leaves nothing behind. Raises ConfigError, ConnectFailed, TopicError.
@@ -83,6 +88,7 @@ def connect(
         on_delivery=on_delivery,
         on_error=on_error,
         observers=tuple(observers),
+        telemetry=telemetry or TelemetryConfig(),
     )
 
 
@@ -120,6 +126,7 @@ async def _open(
     on_delivery: Callback | None,
     on_error: Callback | None,
     observers: Sequence[Observer],
+    telemetry: TelemetryConfig,
 ) -> EventBus:
     def longest_retry_s(topic: TopicConfig) -> float | None:
         return _longest_retry_s(retry, ack_timeout_s if topic.ack_timeout_s is None else topic.ack_timeout_s)
@@ -154,6 +161,8 @@ async def _open(
             publisher = _kafka_publisher(servers, connection, clock, mock=server is not None)
         else:
             publisher = NatsPublisher(servers, connection, clock, longest_retry_s, max_backlog_bytes)
+        bus: list[EventBus] = []
+        witness = _witness(telemetry, publisher, servers, clock, lambda: bus[0].snapshot())
         handler = AckHandler(
             publisher,
             window=window,
@@ -163,6 +172,7 @@ async def _open(
             clock=clock,
             random=random.Random(),
             id_prefix=f"{bus_id}-",
+            witness=witness,
         )
         routing = Routing(publisher, handler, topics, strategy, clock, ack_timeout_s)
         await publisher.open(handler)
@@ -174,20 +184,51 @@ async def _open(
     except BaseException:  # cancelled or refused: whatever was started ends
         await asyncio.shield(free_server())
         raise
-    return EventBus(
-        url.redacted if server is None else server.url,
-        bus_id,
-        publisher=publisher,
-        handler=handler,
-        routing=routing,
-        counters=counters,
-        callbacks=callbacks,
-        observer=fanout,
-        strategy=strategy,
-        clock=clock,
-        stall_timeout_s=window.stall_timeout_s,
-        on_closed=free_server,
+    bus.append(
+        EventBus(
+            url.redacted if server is None else server.url,
+            bus_id,
+            publisher=publisher,
+            handler=handler,
+            routing=routing,
+            counters=counters,
+            callbacks=callbacks,
+            observer=fanout,
+            strategy=strategy,
+            clock=clock,
+            stall_timeout_s=window.stall_timeout_s,
+            on_closed=free_server,
+            telemetry=witness,
+        )
     )
+    if witness is not None:
+        witness.begin()
+    return bus[0]
+
+
+def _witness(
+    config: TelemetryConfig,
+    publisher: Publisher,
+    servers: Sequence[str],
+    clock: SystemClock,
+    snapshot: Callable[[], BusSnapshot],
+) -> BusTelemetry | None:
+    """What tells OpenTelemetry of a bus, where that is wanted. Raises ConfigError where it is and cannot be."""
+    if config.enabled is False:
+        return None
+    if find_spec("opentelemetry") is None:
+        if config.enabled:
+            raise ConfigError("telemetry is enabled and OpenTelemetry is missing: pip install 'ackscope[otel]'")
+        return None
+    from eventbus.telemetry.witness import BusTelemetry, sdk_is_set_up
+
+    if config.enabled is None and not sdk_is_set_up():
+        return None
+    first = urlsplit(servers[0]) if servers else None
+    attributes: dict[str, str | int] = {"messaging.system": publisher.capabilities.system}
+    if first is not None and first.hostname:
+        attributes |= {"server.address": first.hostname} | ({"server.port": first.port} if first.port else {})
+    return BusTelemetry(config, attributes, clock, snapshot, asyncio.get_running_loop().call_later)
 
 
 def _embedded(url: BrokerUrl) -> EmbeddedNats | EmbeddedKafka | None:

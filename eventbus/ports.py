@@ -14,7 +14,7 @@ from typing import Protocol
 from eventbus.errors import ErrorClass, ErrorKind
 from eventbus.event import BusEvent
 from eventbus.message import Extras, Message
-from eventbus.report import DeliveryReport
+from eventbus.report import AckOutcome, DeliveryReport
 from eventbus.snapshot import ConnectionState
 from eventbus.topic import TopicConfig
 
@@ -199,6 +199,42 @@ class Observer(Protocol):
     def settled(self, reports: Sequence[DeliveryReport]) -> None: ...
 
     def happened(self, event: BusEvent) -> None: ...
+
+
+class Ended(Protocol):
+    """What a witness sees of a message that has an outcome."""
+
+    @property
+    def token(self) -> int: ...
+    @property
+    def topic(self) -> str: ...
+    @property
+    def extras(self) -> Extras | None: ...
+    @property
+    def message_id(self) -> str: ...
+    @property
+    def accepted_ns(self) -> int: ...
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def duplicate(self) -> bool: ...
+    @property
+    def failure(self) -> Failure | None: ...
+    @property
+    def place(self) -> tuple[str, int | None] | None: ...
+    @property
+    def offset(self) -> int: ...
+
+
+class Witness(Protocol):
+    """Sees every outcome, in batches, as they are settled. It must be quick, and never raises: unlike an Observer it is
+    a part of AckScope, and gets the messages themselves, not reports, which would have to be made first."""
+
+    def ended(self, outcome: AckOutcome, settled: Sequence[Ended], now_ns: int) -> None:
+        """These, at least one, have this outcome now. Do not keep them."""
+
+    def acked_late(self, pending: Ended, now_ns: int) -> None:
+        """One that had ended as UNKNOWN was acked after all."""
 
 
 class Clock(Protocol):

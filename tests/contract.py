@@ -44,11 +44,15 @@ class Backend(Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
 
+    @property
+    def subjects(self) -> int:
+        """How many subjects one burst may touch for the first time: cheap in one stream, dear where each is a log."""
+
     async def connect(self, **settings: Any) -> EventBus:
         """A bus with these settings of ``eventbus.connect``."""
 
     async def stored(self) -> list[Stored]:
-        """What the broker keeps of ``demo.>``, oldest first."""
+        """What the broker keeps of ``demo.>``, oldest first; where each topic is a log, one topic after the other."""
 
     async def fall_silent(self) -> None:
         """From now on nothing is answered; what is sent may be stored."""
@@ -95,7 +99,8 @@ class PublisherContract:
             report.raise_for_outcome()
             assert await receipt is not None  # awaiting again tells the same
             (message,) = await backend.stored()
-            assert (message.topic, message.payload, message.message_id) == (TOPIC, b"one", report.message_id)
+            assert (message.topic, message.payload) == (TOPIC, b"one")
+            assert message.message_id == (report.message_id if backend.capabilities.keeps_made_ids else None)
             if backend.capabilities.reports_position:
                 assert report.position is not None
                 assert report.position.offset == message.offset
@@ -130,7 +135,8 @@ class PublisherContract:
         assert payloads(stored) == [b"bytes", b"bytearray", b"memoryview", b""]
         assert (stored[0].message_id, stored[0].headers) == ("mine", given)
         assert headers == given
-        assert len({message.message_id for message in stored}) == 4
+        if backend.capabilities.keeps_made_ids:
+            assert len({message.message_id for message in stored}) == 4
 
     async def test_same_id_twice(self, backend: Backend) -> None:
         """Where the broker deduplicates: ACKED as a duplicate, stored once, at the same place."""
@@ -181,9 +187,10 @@ class PublisherContract:
     async def test_many_subjects(self, backend: Backend) -> None:
         """A burst over subjects that were never used before is acked, each under its own name."""
         async with await backend.connect() as bus:
-            receipts = [await bus.publish(f"demo.{n}") for n in range(1_000)]
+            subjects = [f"demo.{n:03}" for n in range(backend.subjects)]
+            receipts = [await bus.publish(subject) for subject in subjects]
             assert await outcomes(receipts) == {ACKED}
-        assert [message.topic for message in await backend.stored()] == [f"demo.{n}" for n in range(1_000)]
+        assert [message.topic for message in await backend.stored()] == subjects
 
     async def test_core_topic(self, backend: Backend) -> None:
         """Without acks nothing is accepted or acked: it is counted as unacknowledged and its outcome is UNKNOWN."""
@@ -312,9 +319,9 @@ class PublisherContract:
             assert_conserved(snapshot)
             await eventually(lambda: len(failed) == 20, "on_error hears each")
             await backend.speak_again()
-            there = [message.message_id for message in await backend.stored()]
+            there = payloads(await backend.stored())
             assert len(there) == len(set(there))
-            assert set(there) <= {report.message_id for report in reports}
+            assert set(there) <= {b"%d" % n for n in range(20)}
 
     async def test_answer_to_a_later_attempt(self, backend: Backend) -> None:
         """A retry under the same id is acked, and one copy is stored."""

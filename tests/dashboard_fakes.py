@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dashboard.control import BrokerState, BrokerStatus, LoadSettings, LoadStatus, Phase
+from dashboard.broker import NAMES, SYSTEMS, BrokerState, BrokerStatus
+from dashboard.control import LoadSettings, LoadStatus, Phase
 from dashboard.process import LoadRefused
 from eventbus import BusEvent, BusSnapshot, ConnectionState, LatencyHistogram
 from eventbus.observe import AlertChange, FailedMessage, RunInfo, RunStatus, Sample, StoreError
@@ -104,8 +105,9 @@ class StubControl:
     def status(self) -> LoadStatus:
         return self.now
 
-    def broker_status(self) -> BrokerStatus:
-        return BrokerStatus(BrokerState.READY, "nats://127.0.0.1:4222")
+    def broker_status(self, url: str) -> BrokerStatus | None:
+        system = SYSTEMS.get(url)
+        return None if system is None else BrokerStatus(BrokerState.READY, NAMES[system], f"{system}://127.0.0.1:4222")
 
     def start(self, settings: LoadSettings) -> str:
         if self.refusal is not None:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.conn import create_conn
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.conn import AIOKafkaConnection, create_conn
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 from aiokafka.protocol.metadata import MetadataRequest
 
@@ -109,6 +110,39 @@ async def delete_topic(bootstrap: str, topic: str) -> None:
     await _until(bootstrap, topic, f"{topic} is gone", lambda view: view.error is UnknownTopicOrPartitionError)
 
 
+async def alter_topic(bootstrap: str, topic: str, **settings: str) -> None:
+    """Change settings of a topic, with ``_`` for dots; all others become the broker's own."""
+    configs = {name.replace("_", "."): value for name, value in settings.items()}
+    async with admin(bootstrap) as client:
+        (answer,) = await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs)])
+    for code, text, *_ in answer.resources:
+        if code:
+            raise for_code(code)(text)
+
+
+async def add_partitions(bootstrap: str, topic: str, total: int) -> None:
+    """Give a topic more partitions; returns when all of these servers know it."""
+    async with admin(bootstrap) as client:
+        await client.create_partitions({topic: NewPartitions(total)})
+    await _until(bootstrap, topic, f"{topic} has {total} partitions", lambda view: len(view.states) == total)
+
+
+async def topic_names(bootstrap: str) -> list[str]:
+    """The topics of a cluster, without Kafka's own, in alphabetical order."""
+    async with _asking(bootstrap.split(",")[0]) as connection:
+        answer = (await connection.send(MetadataRequest(None, allow_auto_topic_creation=False))).to_object()
+    return sorted(topic["topic"] for topic in answer["topics"] if not topic["topic"].startswith("__"))
+
+
+async def clear(bootstrap: str) -> None:
+    """Remove all topics but Kafka's own: for a node that several tests use one after the other."""
+    if names := await topic_names(bootstrap):
+        async with admin(bootstrap) as client:
+            await client.delete_topics(names)
+        for name in names:
+            await _until(bootstrap, name, f"{name} is gone", lambda view: view.error is UnknownTopicOrPartitionError)
+
+
 async def partition_states(bootstrap: str, topic: str) -> Mapping[int, PartitionState]:
     """The partitions of a topic, once all of these servers say the same of it. Raises KafkaError, as they do."""
     view = await _until(bootstrap, topic, f"all agree on {topic}", lambda view: True)
@@ -125,6 +159,15 @@ async def until_in_sync(bootstrap: str, topic: str) -> None:
         return bool(states) and all(state.leader is not None and state.in_sync == state.replicas for state in states)
 
     await _until(bootstrap, topic, f"{topic} has all its replicas in sync", in_sync)
+
+
+async def until_in_sync_replicas(bootstrap: str, topic: str, replicas: set[int], partition: int = 0) -> None:
+    """Wait until just these have all of a partition, as all of these servers know."""
+
+    def these(view: View) -> bool:
+        return partition in view.states and view.states[partition].in_sync == replicas
+
+    await _until(bootstrap, topic, f"{replicas} are in sync for {topic}/{partition}", these)
 
 
 async def until_leader(bootstrap: str, topic: str, partition: int = 0, *, besides: int | None = None) -> int:
@@ -187,15 +230,21 @@ def copies(stored: Iterable[StoredRecord], id_of: Callable[[StoredRecord], bytes
     return Counter(found for record in stored if (found := id_of(record)) is not None)
 
 
-async def _ask(server: str, topic: str | None) -> View:
-    """One server's own knowledge: aiokafka's clients ask whichever broker they like."""
+@contextlib.asynccontextmanager
+async def _asking(server: str) -> AsyncIterator[AIOKafkaConnection]:
     host, _, port = server.strip().rpartition(":")
     connection = await create_conn(host, int(port), request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
-        request = MetadataRequest([] if topic is None else [topic], allow_auto_topic_creation=False)
-        answer = (await connection.send(request)).to_object()
+        yield connection
     finally:
         connection.close()
+
+
+async def _ask(server: str, topic: str | None) -> View:
+    """One server's own knowledge: aiokafka's clients ask whichever broker they like."""
+    async with _asking(server) as connection:
+        request = MetadataRequest([] if topic is None else [topic], allow_auto_topic_creation=False)
+        answer = (await connection.send(request)).to_object()
     brokers = frozenset(broker["node_id"] for broker in answer["brokers"])
     if topic is None:
         return View(brokers, None, {})

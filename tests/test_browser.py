@@ -86,7 +86,7 @@ def listens(port: int) -> bool:
 
 def descendants(pid: int) -> dict[int, str]:
     """Processes below ``pid``, whatever their session, with their command lines."""
-    rows = subprocess.run(["ps", "-axo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = subprocess.run(["ps", "-axww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
     parents: dict[int, tuple[int, str]] = {}
     for row in rows.splitlines():
         child, parent, command = row.split(maxsplit=2)
@@ -163,6 +163,11 @@ def button(page: Any, key: str) -> Any:
     return page.locator(f".st-key-{key} button")
 
 
+def choose(page: Any, broker: str) -> None:
+    page.locator(".st-key-broker").get_by_role("combobox").click()
+    page.get_by_role("option", name=broker).click()
+
+
 def figure(page: Any, label: str) -> Any:
     return page.get_by_test_id("stMetric").filter(has_text=label)
 
@@ -200,31 +205,40 @@ def test_run_is_started_watched_changed_and_stopped_from_the_page(
     assert complaints.texts == []
 
 
-def test_refused_broker_is_told_on_the_page(page: Any, complaints: Complaints) -> None:
+@pytest.mark.parametrize("system", ["nats", "kafka"])
+def test_refused_broker_is_told_on_the_page(page: Any, system: str, complaints: Complaints) -> None:
     """A URL where nobody listens: one sentence that names it, no traceback, and the form is still there."""
     from playwright.sync_api import expect
 
     expect.set_options(timeout=DEADLINE_MS)
-    url = page.locator(".st-key-url input")
-    url.fill(f"nats://127.0.0.1:{free_port()}")
-    url.press("Enter")
-    button(page, "start").click()
+    address = f"127.0.0.1:{free_port()}"
+    choose(page, "Own broker")
+    page.locator(".st-key-url input").fill(f"{system}://{address}")
+    button(page, "start").click()  # without Enter: what stands in the field counts
     expect(page.get_by_text("The run did not go well")).to_be_visible()
+    expect(page.get_by_text(address)).to_contain_text("refused")
     expect(page.get_by_test_id("stException")).to_have_count(0)
     expect(button(page, "start")).to_be_enabled()
     assert complaints.texts == []
 
 
-def test_interrupt_in_the_middle_of_a_run_leaves_nothing_behind(page: Any, dashboard: Dashboard) -> None:
+@pytest.mark.parametrize(("broker", "program"), [("Embedded NATS", "nats-server"), ("Kafka mock", "mock_kafka")])
+def test_interrupt_in_the_middle_of_a_run_leaves_nothing_behind(
+    page: Any, dashboard: Dashboard, broker: str, program: str
+) -> None:
     """Ctrl-C while messages flow: the run is drained and recorded; no process, port or temporary file is left."""
     from playwright.sync_api import expect
 
     expect.set_options(timeout=DEADLINE_MS)
+    assert not any("mock_kafka" in command for command in descendants(dashboard.process.pid).values())
+    if broker != "Embedded NATS":
+        choose(page, broker)
+        expect(page.get_by_text("librdkafka's mock")).to_be_visible()
     button(page, "start").click()
     expect(figure(page, "Acked").get_by_test_id("stMetricValue")).to_have_text(re.compile("[1-9]"))
     below = descendants(dashboard.process.pid)
     assert any("eventbus worker" in command for command in below.values())
-    assert any("nats-server" in command for command in below.values())
+    assert any(program in command for command in below.values())
     (run,) = StoreReader(dashboard.home / "runs.db").runs()
     broker_port = int(run.url.rsplit(":", 1)[1])
     assert listens(broker_port)

@@ -77,6 +77,12 @@ def free_port() -> int:
         (["load", "--url", "ftp://host"], "ftp"),
         (["load", "--url", "nats://"], "nats://"),
         (["load", "--url", "nats://host:port"], "host:port"),
+        (["load", "--url", "kafka://"], "kafka://HOST:PORT"),
+        (["load", "--url", "kafka://host:9092/orders"], "nothing after it"),
+        (["load", "--url", "kafka://a:b@host:9092,c:d@host:9093"], "one login"),
+        (["load", "--url", "kafka://a:b@host:9092"], "kafka+ssl://"),
+        (["load", "--url", "embedded+kafka://host"], "nothing may follow"),
+        (["load", "--url", "embedded+kafka://", "--topic", "a/b"], "no name for a Kafka topic"),
         (["load", "--replay", "/no/such/file.jsonl"], "/no/such/file.jsonl: cannot be read"),
         (["load", "--json", "/no/such/folder/out.json"], "/no/such/folder"),
         (["worker", "--unknown"], "--unknown"),
@@ -113,9 +119,23 @@ def test_payload_size_and_replay_exclude_each_other(flights: Path, capfd: pytest
     assert "exclude each other" in capfd.readouterr().err
 
 
-def test_broker_that_is_not_there() -> None:
+@pytest.mark.parametrize("url", ["kafka://127.0.0.1:9092", "embedded+kafka://"])
+def test_kafka_without_its_packages(
+    url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Where Kafka's client is not installed, the one line says how to get it."""
+    monkeypatch.setitem(sys.modules, "aiokafka", None)
+    assert main(["load", "--url", url]) == 2
+    err = capfd.readouterr().err
+    assert re.fullmatch(r"error: [^\n]+\n", err)
+    assert "aiokafka" in err
+    assert "pip install 'ackscope[kafka]'" in err
+
+
+@pytest.mark.parametrize("scheme", ["nats", "kafka"])
+def test_broker_that_is_not_there(scheme: str) -> None:
     """Where nobody listens: one line, exit 2, and the password of the URL is not in it."""
-    code, out, err = ran("load", "--url", f"nats://me:secret@127.0.0.1:{free_port()}", "--duration", "1s")
+    code, out, err = ran("load", "--url", f"{scheme}://me:secret@127.0.0.1:{free_port()}", "--duration", "1s")
     assert (code, out) == (2, "")
     assert re.fullmatch(r"error: [^\n]+\n", err)
     assert "127.0.0.1" in err
@@ -216,15 +236,33 @@ def test_signal_ends_with_a_table(number: signal.Signals, code: int) -> None:
 
 
 @pytest.mark.integration
+def test_load_on_the_kafka_mock(tmp_path: Path) -> None:
+    """The same table as of NATS; what the broker is stands where it is named, and in what is kept of the run."""
+    path = tmp_path / "runs.db"
+    code, out, err = ran(
+        *("load", "--url", "embedded+kafka://", "--rate", "2000", "--duration", "500ms"),
+        *("--json", "-", "--store", str(path)),
+    )
+    result = json.loads(out)
+    assert (code, result["accepted"], result["acked"], result["unknown"]) == (0, 1000, 1000, 0)
+    assert result["settings"]["embedded"] == "kafka"
+    assert re.search(r"publishing to kafka://127\.0\.0\.1:\d+ \(librdkafka's mock.*logins\), topic demo\.events", err)
+    assert "All 1,000 accepted messages were acked." in err
+    (run,) = StoreReader(path).runs()
+    assert (run.status, run.settings["embedded"]) == (RunStatus.FINISHED, "kafka")
+
+
+@pytest.mark.integration
 @pytest.mark.parametrize("presses", [1, 2])
-def test_signal_takes_the_embedded_broker_along(presses: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("system", ["nats", "kafka"])
+def test_signal_takes_the_embedded_broker_along(system: str, presses: int) -> None:
     """After Ctrl-C, once or twice, neither the broker's port nor its temporary directory is left."""
     with started(
-        "load", "--url", "embedded+nats://", "--rate", "500", "--duration", "1h",
+        "load", "--url", f"embedded+{system}://", "--rate", "500", "--duration", "1h",
     ) as process:  # fmt: skip
         assert process.stderr is not None
         line = process.stderr.readline()
-        port = int(re.findall(r"nats://127\.0\.0\.1:(\d+)", line)[0])
+        port = int(re.findall(rf"{system}://127\.0\.0\.1:(\d+)", line)[0])
         for _ in range(presses):
             process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=WAIT_S)

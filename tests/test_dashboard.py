@@ -61,6 +61,63 @@ def test_without_any_run_the_page_says_what_to_do() -> None:
     assert not at.get("echarts_chart")
 
 
+def notes(at: AppTest) -> list[str]:
+    return [one.value for one in at.markdown if "mock" in one.value and "first look" in one.value]
+
+
+def test_kafka_mock_is_offered_and_called_a_mock() -> None:
+    """Both embedded brokers can be chosen; with Kafka's the page says once what it does not check."""
+    control = StubControl()
+    at = shown(MemorySource(), control)
+    broker = at.selectbox(key="broker")
+    assert broker.options == ["Embedded NATS", "Kafka mock", "Own broker"]
+    assert notes(at) == []
+    broker.set_value("Kafka mock").run()
+    assert not at.exception
+    (note,) = notes(at)
+    assert all(word in note for word in ("sequence numbers", "sizes", "logins", "5 MiB", "memory", "README.md"))
+    assert "embedded Kafka mock ready" in text_of(at)
+    at.button(key="start").click().run()
+    assert [settings.url for settings in control.started] == ["embedded+kafka://"]
+
+
+@pytest.mark.parametrize(
+    ("embedded", "url", "name"),
+    [
+        ("kafka", "kafka://127.0.0.1:4222", "embedded Kafka mock at 127.0.0.1:4222 connected"),
+        ("nats", "nats://127.0.0.1:4222", "embedded NATS at 127.0.0.1:4222 connected"),
+        (None, "kafka://broker:9092", "kafka://broker:9092 connected"),
+    ],
+)
+def test_badge_names_the_broker_of_the_run(embedded: str | None, url: str, name: str) -> None:
+    """Which broker the figures are of is on the page, and the note of the mock only where it is one."""
+    run = run_info(url=url, settings={"embedded": embedded, "ack_timeout_s": 5.0, "payload_size": 128})
+    at = shown(MemorySource(run, steady(5)), StubControl(RUNNING))
+    assert name in text_of(at).replace("\\", "")
+    assert len(notes(at)) == (embedded == "kafka")
+
+
+@pytest.mark.parametrize(
+    ("broker", "badge"),
+    [
+        ("Kafka mock", "embedded Kafka mock ready"),
+        ("Embedded NATS", "embedded Kafka mock at 127.0.0.1:4222"),
+        ("Own broker", "embedded Kafka mock at 127.0.0.1:4222"),
+    ],
+)
+def test_figures_of_the_mock_stay_called_so_after_the_run(broker: str, badge: str) -> None:
+    """Whatever is chosen for the next run, the badge and the note are of the run that is shown."""
+    run = run_info(RunStatus.FINISHED, url="kafka://127.0.0.1:4222", settings={"embedded": "kafka"})
+    at = AppTest.from_function(
+        app, args=(source := MemorySource(run, steady(5)), RunHistory(source), StubControl(), RECORDS)
+    )
+    at.session_state["broker"] = broker
+    at.run(timeout=30)
+    assert not at.exception
+    assert badge in text_of(at).replace("\\", "")
+    assert len(notes(at)) == 1
+
+
 def test_running_run_shows_figures_charts_and_events() -> None:
     """A run that goes on: rate, ratio, percentiles and pending with units, six charts, events, all of the store."""
     source = MemorySource(
@@ -132,6 +189,15 @@ def test_ended_run_says_how_it_ended_and_can_be_followed_by_another(
     assert at.button(key="start").label == "Start"
 
 
+def test_late_acks_are_no_errors_at_the_end() -> None:
+    """Where all was acked, some of it late, the ratio of the whole run is nothing, and says how many were late."""
+    samples = [*steady(4), sample(5, accepted=5000, acked=5000, late_acks=300)]
+    run = run_info(RunStatus.STOPPED, report={"accepted": 5000, "acked": 5000})
+    at = shown(MemorySource(run, samples), StubControl())
+    assert metric(at, "Error ratio").value == "0\N{NARROW NO-BREAK SPACE}%"
+    assert metric(at, "Error ratio").delta == "300 acked late"
+
+
 def test_unreadable_store_is_told_without_a_traceback() -> None:
     """A store that cannot be read is one sentence on the page, and the controls go on working."""
     control = StubControl()
@@ -146,6 +212,7 @@ def test_start_sends_what_the_form_says() -> None:
     """The values of the form become the settings of the run, advanced ones and the file of records among them."""
     control = StubControl()
     at = shown(MemorySource(), control)
+    at.selectbox(key="broker").set_value("Own broker").run()
     at.text_input(key="url").set_value(" nats://broker:4222 ")
     at.text_input(key="topic").set_value("flights.departed")
     at.number_input(key="rate").set_value(750)
@@ -181,6 +248,18 @@ def test_rate_is_changed_while_the_run_goes_on() -> None:
     at.number_input(key="rate").set_value(2500).run()
     assert control.rates == [2500.0]
     assert at.number_input(key="rate").value == 2500
+
+
+def test_form_begins_with_the_rate_of_the_run_before(caplog: pytest.LogCaptureFixture) -> None:
+    """A run's last rate is the next one's, until somebody types another."""
+    control = StubControl(LoadStatus(Phase.IDLE, "run-1", 4000.0))
+    at = shown(MemorySource(run_info(RunStatus.STOPPED), steady(5)), control)
+    assert at.number_input(key="rate").value == 4000
+    at.number_input(key="rate").set_value(750).run()
+    assert at.number_input(key="rate").value == 750
+    at.button(key="start").click().run()
+    assert [settings.rate for settings in control.started] == [750.0]
+    assert "Session State" not in caplog.text
 
 
 def test_rate_changed_by_another_session_is_shown(caplog: pytest.LogCaptureFixture) -> None:

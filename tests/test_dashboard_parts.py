@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dashboard import charts, journal, style
 from dashboard.rates import FINE_S, MAX_COARSE, MAX_POINTS, Timeline, between, merge
 from dashboard.source import RunHistory
-from eventbus import BusEvent, EventKind
+from eventbus import BusEvent, ErrorKind, EventKind
 from eventbus.observe import AlertChange, FailedMessage, RunStatus
 from tests.dashboard_fakes import START_S, MemorySource, run_info, sample, steady
 
@@ -297,3 +297,38 @@ def test_duration_has_the_unit_that_suits_it(seconds: float | None, text: str) -
 def test_small_ratio_is_never_rounded_to_nothing(ratio: float | None, text: str) -> None:
     """One failure of a million must not read 0 %."""
     assert style.percent(ratio).replace(style.THIN_SPACE, " ") == text
+
+
+def test_message_acked_late_is_one_failure() -> None:
+    """What was unknown first and acked later is in one group, that of late acks."""
+
+    def told(message_id: str, wall_s: float, late: bool) -> FailedMessage:
+        outcome = "acked" if late else "unknown"
+        return FailedMessage(wall_s, message_id, "demo", outcome, late, 1, "ambiguous", "timeout", "no ack in time")
+
+    groups = journal.failure_groups([told("a", 9.0, True), told("b", 3.0, False), told("a", 2.0, False)])
+    assert [(group.outcome, group.count, group.sample_id) for group in groups] == [
+        ("acked late", 1, "a"),
+        ("unknown", 1, "b"),
+    ]
+
+
+def test_what_is_left_of_errors_after_late_acks() -> None:
+    """At the end of a run a message that was acked late is no error; while it goes on it was one."""
+    whole = between(None, light(9.0, accepted=100, acked=98, unknown=1, rejected=1, late_acks=4))
+    assert whole.error_ratio == pytest.approx(6 / 100)
+    assert whole.left_error_ratio == pytest.approx(2 / 100)
+    assert between(light(1.0), light(2.0)).left_error_ratio is None
+
+
+def test_each_kind_of_error_has_a_colour_of_its_own() -> None:
+    """Whatever a broker answers, its band in the chart is told from the others."""
+    colours = [style.ERROR_KIND_COLOURS[kind] for kind in ErrorKind if kind is not ErrorKind.UNACKNOWLEDGED]
+    assert len(set(colours)) == len(colours)
+
+
+def test_words_of_one_broker_are_not_told_of_the_other() -> None:
+    """A missing topic of Kafka is not called a stream, nor is one that was made."""
+    assert style.words("no_stream") == "no stream or topic"
+    assert style.words("stream_created") == "created"
+    assert style.words("ack_timeout") == "ack timeout"

@@ -1,4 +1,4 @@
-"""doctor: what it says of a server and a topic, its exit codes, its JSON; it changes nothing at the server."""
+"""doctor: what it says of a NATS server and a topic, its exit codes, its JSON; it changes nothing at the server."""
 
 from __future__ import annotations
 
@@ -181,11 +181,11 @@ async def test_stream_in_the_way(fresh: str, name: str, subjects: list[str], top
 async def test_pattern_of_topics(fresh: str) -> None:
     """A pattern is looked at as the config that it stands for."""
     inspection = await inspect(fresh, "shop.>")
-    assert inspection.stream is not None
+    assert isinstance(inspection.stream, StreamFacts)
     assert (inspection.stream.exists, inspection.stream.subjects) == (False, ("shop.>",))
     await add_stream(fresh, StreamConfig(name="ALL", subjects=["shop.>"], discard=DiscardPolicy.NEW, max_msgs=9))
     inspection = await inspect(fresh, "shop.>")
-    assert inspection.stream is not None
+    assert isinstance(inspection.stream, StreamFacts)
     assert (inspection.stream.name, inspection.stream.discard, inspection.stream.limits) == (
         "ALL",
         "new",

@@ -122,6 +122,7 @@ def runner_of(
         ("url", 5, "nats://"),
         ("replay", 7, "path of a JSONL file"),
         ("loop", "yes", "true or false"),
+        ("embedded", "redis", "'nats' or 'kafka'"),
     ],
 )
 def test_plan_refuses(setting: str, value: Any, said: str) -> None:
@@ -134,6 +135,23 @@ def test_plan_refuses_unknown_names() -> None:
     """A misspelt setting is told, with those that exist."""
     with pytest.raises(ConfigError, match=r"'ratte'; known are url, topic, rate"):
         LoadPlan.from_dict({"ratte": 5})
+
+
+@pytest.mark.parametrize(
+    ("given", "embedded"),
+    [
+        ({}, "nats"),
+        ({"url": "embedded+kafka://"}, "kafka"),
+        ({"url": "kafka://127.0.0.1:9092"}, None),
+        ({"url": "kafka://127.0.0.1:9092", "embedded": "kafka"}, "kafka"),
+        ({"url": "embedded+redis://"}, None),
+    ],
+)
+def test_plan_knows_an_embedded_broker(given: dict[str, Any], embedded: str | None) -> None:
+    """What was measured against a mock is recorded as such, also where the URL is by now that of any broker."""
+    plan = LoadPlan.from_dict(given)
+    assert plan.settings()["embedded"] == embedded
+    assert plan.on_mock is (embedded == "kafka")
 
 
 def test_plan_hides_its_url() -> None:

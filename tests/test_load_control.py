@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from dashboard.control import EMBEDDED_URL, BrokerState, LoadControl, LoadSettings, Phase
+from dashboard.broker import KAFKA_URL, NATS_URL, BrokerState
+from dashboard.control import LoadControl, LoadSettings, Phase
 from dashboard.process import LoadRefused
 from eventbus import ConnectFailed
+from eventbus.embedded.kafka import EmbeddedKafka
 from eventbus.embedded.nats import EmbeddedNats
 from eventbus.observe import RunStatus, StoreReader
 
@@ -47,15 +50,17 @@ DYING = OBEDIENT.replace(
 
 
 class StubBroker:
-    def __init__(self, trouble: str | None = None) -> None:
+    def __init__(self, url: str = "nats://127.0.0.1:39999", trouble: str | None = None) -> None:
         self.trouble = trouble
         self.running = False
-        self.url = "nats://127.0.0.1:39999"
+        self.starts = 0
+        self.url = url
 
     def start(self) -> None:
         if self.trouble is not None:
             raise ConnectFailed(self.trouble)
         self.running = True
+        self.starts += 1
 
     def stop(self) -> None:
         self.running = False
@@ -83,11 +88,16 @@ def gone(pid: int) -> bool:
 def control(tmp_path: Path) -> Iterator[Callable[..., LoadControl]]:
     made: list[LoadControl] = []
 
-    def make(script: str, broker: StubBroker | None = None, timeout_s: float = 10.0) -> LoadControl:
+    def make(
+        script: str, broker: StubBroker | None = None, kafka: StubBroker | None = None, timeout_s: float = 10.0
+    ) -> LoadControl:
         worker = (sys.executable, "-c", script)
         made.append(
             LoadControl(
-                tmp_path / "runs.db", broker=lambda: broker or StubBroker(), worker=worker, start_timeout_s=timeout_s
+                tmp_path / "runs.db",
+                brokers={NATS_URL: lambda: broker or StubBroker(), KAFKA_URL: lambda: kafka or StubBroker()},
+                worker=worker,
+                start_timeout_s=timeout_s,
             )
         )
         return made[-1]
@@ -95,6 +105,12 @@ def control(tmp_path: Path) -> Iterator[Callable[..., LoadControl]]:
     yield make
     for one in made:
         one.close(0.0)
+
+
+def state_of(control: LoadControl, url: str) -> BrokerState:
+    status = control.broker_status(url)
+    assert status is not None
+    return status.state
 
 
 def pid_of(control: LoadControl) -> int:
@@ -130,30 +146,51 @@ def test_embedded_url_means_the_broker_of_the_dashboard(control: Callable[..., L
     """The worker is told where the dashboard's own broker listens; that broker is started if it is not there."""
     broker = StubBroker()
     load = control(OBEDIENT, broker)
-    load.start(LoadSettings(url=EMBEDDED_URL, topic="demo.events", rate=1.0))
+    load.start(LoadSettings(url=NATS_URL, topic="demo.events", rate=1.0))
     assert broker.running
     assert broker.url in (tmp_path / "runs.db.started").read_text()
     load.close(5.0)
     assert not broker.running
 
 
+def test_each_embedded_broker_is_started_when_somebody_asks_for_it(
+    control: Callable[..., LoadControl], tmp_path: Path
+) -> None:
+    """One of each at most, kept for the next run and ended with the dashboard; the worker is told which it is."""
+    nats, kafka = StubBroker(), StubBroker("kafka://127.0.0.1:39092")
+    load = control(OBEDIENT, nats, kafka)
+    assert state_of(load, KAFKA_URL) is BrokerState.OFF
+    assert load.broker_status("kafka://127.0.0.1:9092") is None
+    settings = LoadSettings(url=KAFKA_URL, topic="demo.events", rate=1.0)
+    for _ in range(2):
+        load.start(settings)
+        load.stop()
+        eventually(lambda: not load.status().active)
+    assert (kafka.starts, nats.starts) == (1, 0)
+    assert state_of(load, KAFKA_URL) is BrokerState.READY
+    told = json.loads((tmp_path / "runs.db.started").read_text())
+    assert (told["url"], told["embedded"]) == (kafka.url, "kafka")
+    load.close(5.0)
+    assert not kafka.running
+
+
 def test_broker_that_died_is_started_again(control: Callable[..., LoadControl]) -> None:
     """Each start looks whether the broker is still there."""
     broker = StubBroker()
     load = control(OBEDIENT, broker)
-    load.start_broker()
-    eventually(lambda: load.broker_status().state is BrokerState.READY)
+    load.start_broker(NATS_URL)
+    eventually(lambda: state_of(load, NATS_URL) is BrokerState.READY)
     broker.running = False
-    load.start(LoadSettings(url=EMBEDDED_URL, topic="demo.events", rate=1.0))
+    load.start(LoadSettings(url=NATS_URL, topic="demo.events", rate=1.0))
     assert broker.running
 
 
 def test_broker_that_does_not_start_is_told(control: Callable[..., LoadControl]) -> None:
     """The reason, and what to do instead, are in the status and in the refusal."""
-    load = control(OBEDIENT, StubBroker("no room on disk"))
-    with pytest.raises(LoadRefused, match=r"no room on disk.*URL of a running one"):
-        load.start(LoadSettings(url=EMBEDDED_URL, topic="demo.events", rate=1.0))
-    assert load.broker_status().state is BrokerState.FAILED
+    load = control(OBEDIENT, StubBroker(trouble="no room on disk"))
+    with pytest.raises(LoadRefused, match=r"no room on disk.*URL of a running broker"):
+        load.start(LoadSettings(url=NATS_URL, topic="demo.events", rate=1.0))
+    assert state_of(load, NATS_URL) is BrokerState.FAILED
     assert "no room on disk" in (load.status().error or "")
 
 
@@ -170,7 +207,7 @@ def test_worker_that_cannot_begin_says_why(control: Callable[..., LoadControl], 
 
 def test_worker_that_is_not_there_is_told(tmp_path: Path) -> None:
     """A command that cannot be run is a refusal, not an OSError."""
-    load = LoadControl(tmp_path / "runs.db", broker=StubBroker, worker=(str(tmp_path / "missing"),))
+    load = LoadControl(tmp_path / "runs.db", brokers={}, worker=(str(tmp_path / "missing"),))
     with pytest.raises(LoadRefused, match="did not start"):
         load.start(SETTINGS)
 
@@ -213,13 +250,23 @@ def test_close_is_bounded_even_for_a_deaf_worker(
         load.start(SETTINGS)
 
 
+def test_kafka_mock_that_does_not_start_is_told(control: Callable[..., LoadControl]) -> None:
+    """The refusal names what is missing and a URL of the same kind to give instead."""
+    load = control(OBEDIENT, kafka=StubBroker(trouble="no librdkafka found"))
+    with pytest.raises(LoadRefused, match=r"Kafka mock did not start: no librdkafka.*kafka://127\.0\.0\.1:9092"):
+        load.start(LoadSettings(url=KAFKA_URL, topic="demo.events", rate=1.0))
+    assert state_of(load, KAFKA_URL) is BrokerState.FAILED
+    assert state_of(load, NATS_URL) is BrokerState.OFF
+
+
 @pytest.mark.integration
-def test_real_worker_publishes_to_the_real_embedded_broker(tmp_path: Path) -> None:
+@pytest.mark.parametrize("url", [NATS_URL, KAFKA_URL])
+def test_real_worker_publishes_to_the_real_embedded_broker(url: str, tmp_path: Path) -> None:
     """The whole path without a page: broker, worker, store; every accepted message is acked."""
     store = tmp_path / "runs.db"
-    load = LoadControl(store, broker=EmbeddedNats)
+    load = LoadControl(store, brokers={NATS_URL: EmbeddedNats, KAFKA_URL: EmbeddedKafka})
     try:
-        run_id = load.start(LoadSettings(url=EMBEDDED_URL, topic="demo.events", rate=500.0, duration_s=1.0))
+        run_id = load.start(LoadSettings(url=url, topic="demo.events", rate=500.0, duration_s=1.0))
         eventually(lambda: not load.status().active, 20.0)
         run = StoreReader(store).run(run_id)
         assert load.status().error is None
@@ -227,5 +274,6 @@ def test_real_worker_publishes_to_the_real_embedded_broker(tmp_path: Path) -> No
         assert run.status is RunStatus.FINISHED
         assert run.report is not None
         assert run.report["acked"] == run.report["accepted"] == 500
+        assert f"embedded+{run.settings['embedded']}://" == url
     finally:
         load.close()

@@ -290,7 +290,7 @@ def test_wheel_says_that_it_is_typed() -> None:
 
 @pytest.mark.parametrize(
     ("file", "extras"),
-    [("requirements.txt", ["dashboard", "kafka"]), ("requirements-dev.txt", ["dashboard", "kafka", "dev"])],
+    [("requirements.txt", ["dashboard", "kafka"]), ("requirements-dev.txt", ["dashboard", "kafka", "otel", "dev"])],
 )
 def test_requirements_agree_with_pyproject(file: str, extras: list[str]) -> None:
     """Every requirement is pinned to one version that pyproject.toml allows, and the project itself comes last."""

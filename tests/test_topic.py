@@ -97,6 +97,8 @@ def test_defaults():
         ({"storage": "disk"}, "storage of topic 'a' is 'disk'; use 'file' or 'memory'"),
         ({"max_message_bytes": 0}, "max_message_bytes of topic 'a' is 0; use more than 0, or None"),
         ({"partitions": -1}, "partitions"),
+        ({"min_insync_replicas": 0}, "min_insync_replicas of topic 'a' is 0; use 1 to replicas, which is 1, or None"),
+        ({"min_insync_replicas": 4, "replicas": 3}, "use 1 to replicas, which is 3"),
         ({"ack_timeout_s": 0.0}, "ack_timeout_s"),
         ({"ack_timeout_s": float("inf")}, "ack_timeout_s"),
     ],

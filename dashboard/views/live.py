@@ -9,10 +9,11 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard import journal, style, widgets
+from dashboard.broker import KAFKA_URL, SYSTEMS
 from dashboard.charts import Mark
 from dashboard.process import ROOT
 from dashboard.source import RunHistory, RunSource, RunView
-from dashboard.views.live_controls import Control, controls
+from dashboard.views.live_controls import Control, chosen_url, controls
 from dashboard.views.live_panels import figures, panels, tables
 from eventbus.observe.run import AlertChange, RunInfo, RunStatus, StoreError
 
@@ -103,6 +104,8 @@ def _watch(
         )
         return
     _badges(header, control, run, view)
+    if chosen_url(control) == KAFKA_URL or run.settings.get("embedded") == "kafka":
+        widgets.mock_note()
     _alert_strip(run, view, alerts, held_at)
     figures(run, view)
     panels(run, view, window_s, [Mark(entry.wall_s, entry.word) for entry in story])
@@ -110,23 +113,32 @@ def _watch(
 
 
 def _nothing_yet(header: st.delta_generator.DeltaGenerator, control: Control) -> None:
-    with header:
-        st.markdown(widgets.broker_badge(control.broker_status()))
+    url = chosen_url(control)
+    status = control.broker_status(url)
+    if status is not None:
+        with header:
+            st.markdown(widgets.broker_badge(status))
     st.info(
-        "Press **Start**: it publishes to the embedded broker, with nothing to set up, and this page shows what "
-        "becomes of every ack. Choose **Real records** to send the shipped file of real data, or give the URL of "
-        "your own broker.",
+        "Press **Start**: it publishes to the chosen broker and this page shows what becomes of every ack. The "
+        "embedded NATS and the mock of Kafka need no set-up; or give the URL of your own broker. Choose "
+        "**Real records** to send the shipped file of real data.",
         title="No run yet",
         icon=":material/rocket_launch:",
     )
+    if url == KAFKA_URL:
+        widgets.mock_note()
 
 
 def _badges(header: st.delta_generator.DeltaGenerator, control: Control, run: RunInfo, view: RunView) -> None:
     over, sample = run.status.is_over, view.sample
-    if sample is None or over:
-        badges = [widgets.broker_badge(control.broker_status())]
+    url = chosen_url(control)
+    status = control.broker_status(url)
+    if sample is not None and not over:
+        badges = [widgets.connection_badge(sample.snapshot.connection, run)]
+    elif status is not None and SYSTEMS[url] == run.settings.get("embedded"):
+        badges = [widgets.broker_badge(status)]
     else:
-        badges = [widgets.connection_badge(sample.snapshot.connection, run.url)]
+        badges = [widgets.badge("gray", "dns", widgets.broker_name(run))]
     colour, icon = STATUSES[run.status]
     badges.append(widgets.badge(colour, icon, f"{run.status} {style.elapsed(view.elapsed_s)}"))
     if sample is not None and not over and (silent_s := time.time() - sample.wall_s) > SILENT_S:

@@ -28,7 +28,7 @@ def figures(run: RunInfo, view: RunView) -> None:
         st.info("The run has begun; the first figures come within a second.", icon=":material/hourglass_top:")
         return
     rows = view.intervals
-    ratio = figure.error_ratio
+    ratio = figure.left_error_ratio if over else figure.error_ratio
     oldest_s = figure.oldest_pending_age_max_s
     if over:
         oldest_s = max((row.oldest_pending_age_max_s for row in rows), default=oldest_s)
@@ -51,11 +51,14 @@ def figures(run: RunInfo, view: RunView) -> None:
         widgets.trend(
             "Error ratio",
             style.percent(ratio),
-            f"{'above' if bad_ratio else 'alert above'} {style.level(ERROR_RATIO_LIMIT)}",
+            f"{style.count(figure.late_acks)} acked late"
+            if over and figure.late_acks
+            else f"{'above' if bad_ratio else 'alert above'} {style.level(ERROR_RATIO_LIMIT)}",
             [(row.error_ratio or 0.0) * 100 for row in rows],
             colour="red" if bad_ratio else "gray",
             icon="error" if bad_ratio else "check_circle",
-            explain="Rejected and unknown messages among all that were settled.",
+            explain="Rejected and unknown messages among all that were settled. After the run those that were acked "
+            "late no longer count.",
         )
         widgets.trend(
             "Ack latency p99",

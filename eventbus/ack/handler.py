@@ -39,8 +39,8 @@ from eventbus.config import WindowConfig
 from eventbus.errors import BusClosed, ErrorClass, ErrorKind, InvalidMessage
 from eventbus.event import BusEvent, EventKind
 from eventbus.message import Extras
-from eventbus.ports import AckBatch, Clock, Failure, Observer, Publisher, Random, Reply, Route, Tally
-from eventbus.report import DeliveryReport
+from eventbus.ports import AckBatch, Clock, Failure, Observer, Publisher, Random, Reply, Route, Tally, Witness
+from eventbus.report import AckOutcome, DeliveryReport
 from eventbus.snapshot import ConnectionState, WindowStatistics
 
 _log = logging.getLogger("eventbus")
@@ -74,7 +74,9 @@ class AckHandler:
         clock: Clock,
         random: Random,
         id_prefix: str,
+        witness: Witness | None = None,
     ) -> None:
+        self._witness = witness
         self._publisher = publisher
         self._tally = tally
         self._observer = observer
@@ -257,6 +259,8 @@ class AckHandler:
         self._tally.late_acks += 1
         self._tally.duplicates += pending.duplicate
         self._reports.append(_report(pending))
+        if self._witness is not None:
+            self._witness.acked_late(pending, now_ns)
 
     # ---- out ---------------------------------------------------------------------------------------------------
 
@@ -282,12 +286,17 @@ class AckHandler:
                 self._reports.append(_report(pending))
         self._window.remove(settled)
         if event is AckEvent.ACK:
+            outcome = AckOutcome.ACKED
             self._tally.acked += len(settled)
         elif event is AckEvent.REJECT:
+            outcome = AckOutcome.REJECTED
             self._tally.rejected += len(settled)
         else:
+            outcome = AckOutcome.UNKNOWN
             self._tally.unknown += len(settled)
             self._remembered.remember(settled)
+        if self._witness is not None:
+            self._witness.ended(outcome, settled, now_ns)
 
     def _end_batch(self) -> None:
         """After anything that may have freed room: wake publishers, then flushes, then tell observers."""

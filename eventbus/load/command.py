@@ -23,6 +23,7 @@ from eventbus.ports import Clock
 
 CLEAN = 0
 NOT_ALL_ACKED = 1
+MOCK = "librdkafka's mock, for a first look: it checks no sequence numbers, sizes or logins"
 SIGNALLED = 128
 """Plus the signal's number, as shells have it: 130 for Ctrl-C."""
 
@@ -70,7 +71,8 @@ class LoadCommand:
             # Only now: where nothing can be sent, one line about it is all there is.
             self._progress = progress_for(self._errors, self._plan, self._payloads.total)
             try:
-                self._progress.say(f"publishing to {self._run.url}, topic {self._plan.topic}")
+                mock = f" ({MOCK})" if self._plan.on_mock else ""
+                self._progress.say(f"publishing to {self._run.url}{mock}, topic {self._plan.topic}")
                 for event in self._early:
                     self._progress.happened(event)
                 result = await self._run.run()

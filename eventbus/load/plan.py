@@ -14,6 +14,7 @@ from eventbus.topic import TopicConfig
 
 MAX_RATE = 10_000_000.0
 MAX_PAYLOAD_SIZE = 64 * 1024 * 1024
+EMBEDDED = ("nats", "kafka")
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -31,6 +32,8 @@ class LoadPlan:
     replay: a JSONL file: each line is one message, byte for byte without its line end. loop: begin
         again at its end; without a file it has no meaning.
     max_pending: bound of the window. ack_timeout_s: seconds to wait for the ack of one attempt.
+    embedded: "nats" or "kafka" where the broker was started for this, whatever its url says by now; taken from the url
+        where that is an embedded one. What was measured against Kafka's mock must be known as such.
 
     Raises ConfigError. Does not read the replay file: ``open_payloads`` does.
     """
@@ -46,6 +49,7 @@ class LoadPlan:
     max_pending: int = 10_000
     ack_timeout_s: float = 5.0
     seed: int | None = None
+    embedded: str | None = None
 
     def __post_init__(self) -> None:
         given: Any = self.url  # plans are also made from JSON: the annotations are not to be trusted here
@@ -68,6 +72,16 @@ class LoadPlan:
         given = self.loop
         if not isinstance(given, bool):
             raise ConfigError(f"loop is {given!r}; use true or false")
+        system = self.url.removeprefix("embedded+").removesuffix("://")
+        if self.embedded is None and self.url.startswith("embedded+") and system in EMBEDDED:
+            object.__setattr__(self, "embedded", system)
+        elif self.embedded not in (None, *EMBEDDED):
+            raise ConfigError(f"embedded is {self.embedded!r}; use 'nats' or 'kafka', or none")
+
+    @property
+    def on_mock(self) -> bool:
+        """True where the broker is librdkafka's mock of a Kafka."""
+        return self.embedded == "kafka"
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LoadPlan:

@@ -8,7 +8,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from eventbus.event import BusEvent
+from eventbus.event import BusEvent, EventKind
 from eventbus.load.plan import LoadPlan
 from eventbus.load.summary import latency_text
 from eventbus.observe import Sample
@@ -35,6 +35,11 @@ class ShowsProgress(Protocol):
 def progress_for(console: Console, plan: LoadPlan, total: int | None) -> ShowsProgress:
     """What suits ``console``. total: messages the run will send, if known."""
     return _Bar(console, plan, total) if console.is_terminal else _Lines(console)
+
+
+def _told(event: BusEvent) -> str:
+    # A stream on NATS, a topic on Kafka: the text says which.
+    return f"{'created' if event.kind is EventKind.STREAM_CREATED else event.kind}: {event.text}"
 
 
 class _Rate:
@@ -65,7 +70,7 @@ class _Lines:
         self.say(f"{sample.elapsed_s:6.1f} s  {_figures(sample, self._rate.between(sample))}")
 
     def happened(self, event: BusEvent) -> None:
-        self.say(f"{event.kind}: {event.text}")
+        self.say(_told(event))
 
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -104,7 +109,7 @@ class _Bar:
         self._progress.update(self._task, completed=self._done(sample), description=text, refresh=True)
 
     def happened(self, event: BusEvent) -> None:
-        self.say(f"{event.kind}: {event.text}")
+        self.say(_told(event))
 
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False)

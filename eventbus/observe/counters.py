@@ -5,14 +5,10 @@ Changed by the ledger, on the loop's thread; readers get copies.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 
 from eventbus.errors import ErrorKind
-from eventbus.latency import BUCKETS, LatencyHistogram, bucket_bounds_ns, bucket_of
-
-_SORT_FROM = 64
-"""From as many latencies on, sorting them first is cheaper than one bucket look-up each."""
+from eventbus.latency import LatencyCounter, LatencyHistogram
 
 
 class BusCounters:
@@ -30,30 +26,11 @@ class BusCounters:
         self.retries = 0
         self.callback_errors = 0
         self._errors: dict[str, int] = {}
-        self._counts = [0] * BUCKETS
-        self._latencies = 0
-        self._sum_ns = 0
-        self._max_ns = 0
+        self._latency = LatencyCounter()
 
     def acked_after(self, latencies_ns: Sequence[int]) -> None:
         """Some acks, each that long after its attempt."""
-        if len(latencies_ns) < _SORT_FROM:
-            for ns in latencies_ns:
-                self._counts[bucket_of(ns)] += 1
-        else:
-            self._count_sorted(sorted(latencies_ns))
-        self._latencies += len(latencies_ns)
-        self._sum_ns += sum(latencies_ns)
-        self._max_ns = max(self._max_ns, max(latencies_ns, default=0))
-
-    def _count_sorted(self, latencies_ns: list[int]) -> None:
-        """Bucket by bucket instead of ack by ack: what one read carries lies in few buckets, and nearly in order."""
-        counts, begin, total = self._counts, 0, len(latencies_ns)
-        while begin < total:
-            index = bucket_of(latencies_ns[begin])
-            end = total if index == BUCKETS - 1 else bisect_left(latencies_ns, bucket_bounds_ns(index)[1], begin)
-            counts[index] += end - begin
-            begin = end
+        self._latency.add(latencies_ns)
 
     def error_seen(self, kind: ErrorKind, count: int = 1) -> None:
         """A failed attempt, whether it will be repeated or not."""
@@ -65,5 +42,4 @@ class BusCounters:
 
     def latency(self) -> LatencyHistogram:
         """The histogram so far; a copy."""
-        counts = {index: count for index, count in enumerate(self._counts) if count}
-        return LatencyHistogram(counts, self._latencies, self._sum_ns, self._max_ns)
+        return self._latency.histogram()

@@ -59,6 +59,7 @@ class Lane:
         self.counted_bytes = 0
         """Of payloads in ``queue``, where whoever adds to it counts them here."""
         self._apart: deque[dict[int, Outgoing]] = deque()
+        self._one_by_one = False  # a new producer's second batch would be taken also where its first is refused
         self._outlet = outlet
         self._told = told
         self._clock = clock
@@ -66,6 +67,8 @@ class Lane:
         self._linger_s = linger_s
         self._under_way: dict[RecordBatch, float] = {}  # since when
         self._task: asyncio.Task[None] | None = None
+        self._handing: RecordBatch | None = None  # waits for the one before it to be sent, and can be taken back
+        self._sending: asyncio.Task[asyncio.Future[Any]] | None = None
         self._room: asyncio.Future[None] | None = None
         self._lingering: asyncio.Future[None] | None = None
         self._emptied: asyncio.Future[None] | None = None
@@ -89,7 +92,28 @@ class Lane:
             for token in waiting.keys() & tokens:
                 del waiting[token]
                 taken.add(token)
+        batch = self._handing
+        if batch is not None and self._sending is not None:
+            mine = batch.messages.keys() & tokens
+            if mine and self._sending.cancel():  # one that has ended cannot be cancelled: it was handed over
+                taken |= mine
+                rest = {token: message for token, message in batch.messages.items() if token not in mine}
+                batch.messages, self._handing = {}, None
+                if rest:
+                    self._apart.appendleft(rest)
         return taken
+
+    def give_up(self) -> tuple[list[int], list[int]]:
+        """Its topic is gone: no more is sent or told. Returns what was certainly not sent, and what is in doubt."""
+        unsent = list(self.withdraw({token for messages in self._everything() for token in messages}))
+        doubtful = [token for batch in self._under_way for token in batch.messages]
+        self._told = lambda replies: None
+        if self._task is not None:
+            self._task.cancel()
+        return unsent, doubtful
+
+    def _everything(self) -> list[dict[int, Outgoing]]:
+        return [self.queue, *self._apart, *(batch.messages for batch in self._under_way)]
 
     # ---- on ----------------------------------------------------------------------------------------------------
 
@@ -99,7 +123,7 @@ class Lane:
                 if self._linger_s and not self._apart and not self._under_way:
                     self._lingering = asyncio.get_running_loop().create_future()
                     await asyncio.wait((self._lingering,), timeout=self._linger_s)
-                while len(self._under_way) >= _BATCHES_UNDER_WAY:
+                while len(self._under_way) >= (1 if self._one_by_one else _BATCHES_UNDER_WAY):
                     self._room = asyncio.get_running_loop().create_future()
                     await self._room
                 await self._send(await self._outlet.producer())
@@ -116,13 +140,18 @@ class Lane:
         if self.counted_bytes:
             self.counted_bytes -= sum(len(message.payload) for message in batch.messages.values())
         self._under_way[batch] = asyncio.get_running_loop().time()
+        self._handing, self._sending = batch, asyncio.ensure_future(producer.send(batch))
         try:
-            future = await producer.send(batch)
+            future = await self._sending
         except asyncio.CancelledError:
-            del self._under_way[batch]
+            self._left(batch)
+            if not self._sending.done():
+                self._sending.cancel()
+            if self._handing is None:  # taken back
+                return
             raise
         except Exception as error:  # whatever aiokafka raises: the batch was not handed over
-            del self._under_way[batch]
+            self._left(batch)
             failed = read_call_error(error, self.topic)
             error_class = failed.error_class
             if failed.poisons:
@@ -130,23 +159,30 @@ class Lane:
                 error_class = ErrorClass.TRANSIENT  # another producer can send it
             self._told([_failure(failed, error_class, tuple(batch.messages))])
             return
+        finally:
+            self._handing = None
         future.add_done_callback(partial(self._ended, batch, producer))
 
     # ---- back --------------------------------------------------------------------------------------------------
 
     def _ended(self, batch: RecordBatch, producer: KafkaProducer, future: asyncio.Future[Any]) -> None:
         """The outcome of a batch, for all of its messages."""
+        self._left(batch)
+        error = KafkaConnectionError(_STOPPED) if future.cancelled() else future.exception()
+        if error is not None:
+            self._failed(batch, producer, error)
+        elif (place := future.result()) is not None:  # None: sent without asking for an ack
+            self._one_by_one = bool(self._apart)
+            self._told([read_ack(self.topic, self.partition, place.offset, list(batch.messages))])
+
+    def _left(self, batch: RecordBatch) -> None:
+        """It is not under way any more, and whoever waited for that goes on."""
         self._under_way.pop(batch, None)
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
         if self._emptied is not None and self.idle:
             self._emptied.set_result(None)
             self._emptied = None
-        error = KafkaConnectionError(_STOPPED) if future.cancelled() else future.exception()
-        if error is not None:
-            self._failed(batch, producer, error)
-        elif (place := future.result()) is not None:  # None: sent without asking for an ack
-            self._told([read_ack(self.topic, self.partition, place.offset, list(batch.messages))])
 
     def _failed(self, batch: RecordBatch, producer: KafkaProducer, error: BaseException) -> None:
         failed = read_error(error, self.topic, attempts=batch.requests, idempotent=producer.idempotent)
@@ -170,6 +206,7 @@ class Lane:
         self._apart = deque(
             sorted((part for part in (*self._apart, *parts) if part), key=lambda part: next(iter(part)))
         )
+        self._one_by_one = True
         self.wake()
 
     # ---- readers and the end -----------------------------------------------------------------------------------

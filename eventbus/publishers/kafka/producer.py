@@ -1,8 +1,8 @@
 """KafkaProducer: one aiokafka producer from start to stop, with a bound on everything that aiokafka leaves unbounded.
 
 aiokafka 0.14 hangs in ``stop`` and ``flush`` while no broker answers, says in its log only why a login failed, keeps a
-producer whose start failed open, and loses sight of connections and tasks of its own. What is private in aiokafka and used here is pinned by
-tests/test_kafka_private.py.
+producer whose start failed open, and loses sight of connections and tasks of its own. What is private in aiokafka and
+used here is pinned by tests/test_kafka_private.py.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Collection, Mapping
+from itertools import cycle
 from typing import Any, Literal
 
 from aiokafka import AIOKafkaProducer
@@ -29,6 +30,8 @@ REQUEST_TIMEOUT_S = 5.0
 told the same for its replicas. aiokafka's default of 40 s would outlast the default ack timeout eight times."""
 _NEXT_SERVER_S = 0.25
 """The next server of the URL is asked when the one before has not answered for so long."""
+_BROKERS_ASKED = 3
+"""How many brokers are asked for a producer id, within the time for a start, where the first of them stand still."""
 _RETRY_BACKOFF_S = 0.1
 _METADATA_AGE_S = 60.0
 """After so long, new partitions are noticed. Kafka's own default is 5 min."""
@@ -61,6 +64,7 @@ class KafkaProducer:
         self._compression = AIOKafkaProducer._COMPRESSORS[kafka.compression][1] if kafka.compression else 0
         self.under_way: set[asyncio.Future[Any]] = set()
         """Futures of batches that were handed over and have no outcome yet."""
+        self._handing_over = 0
         self._transports: dict[Any, asyncio.Transport] = {}  # by aiokafka's connection
         self._requests: set[asyncio.Task[Any]] = set()
         self.refused: set[tuple[str, int]] = set()
@@ -73,15 +77,14 @@ class KafkaProducer:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._bootstrap(reasons)
-                await self._producer._sender.start()
-        except TimeoutError:
+                await self._get_id(timeout_s / _BROKERS_ASKED)
+        except BaseException as error:  # whatever aiokafka raises, and a cancellation: nothing may be left
             await self.stop(1.0)
-            raise ConnectFailed("; ".join([f"no answer within {timeout_s:g} s", *reasons.values()])) from None
-        except (KafkaError, OSError, ValueError) as error:
-            await self.stop(1.0)
-            raise ConnectFailed(read_call_error(error).text) from error
-        except BaseException:
-            await self.stop(1.0)
+            if isinstance(error, TimeoutError):
+                text = "; ".join([f"no answer within {timeout_s:g} s", *reasons.values()])
+                raise ConnectFailed(text) from None
+            if isinstance(error, Exception) and not isinstance(error, ConnectFailed):
+                raise ConnectFailed(read_call_error(error).text) from error
             raise
 
     async def _bootstrap(self, reasons: dict[str, str]) -> None:
@@ -95,6 +98,7 @@ class KafkaProducer:
             asyncio.create_task(self._ask(server, number * _NEXT_SERVER_S), name="eventbus kafka bootstrap"): server
             for number, server in enumerate(servers)
         }
+        self._requests |= asking.keys()  # so that stop() ends them too
         client = self._producer.client
         try:
             waiting = set(asking)
@@ -103,15 +107,34 @@ class KafkaProducer:
                 for task in done:
                     try:
                         client.cluster.update_metadata(task.result())
-                    except (KafkaError, OSError, TimeoutError, ValueError) as error:
+                    except Exception as error:  # whatever aiokafka raises: another server may do better
                         reasons[asking[task]] = f"{asking[task]}: {_why(error)}"
                     else:
                         client._sync_task = asyncio.create_task(client._md_synchronizer())
                         return
         finally:
             for task in asking:
+                task.cancel()
+            for task in asking:
                 await _end(task)
+            self._requests -= asking.keys()
         raise ConnectFailed("; ".join(reasons[server] for server in servers))
+
+    async def _get_id(self, each_s: float) -> None:
+        """Get a producer id where one is needed, and let the sender begin. aiokafka asks one broker and waits for it
+        alone; here another is asked when one stands still for ``each_s``. Raises what aiokafka raises."""
+        client = self._producer.client
+        brokers = cycle([broker.nodeId for broker in client.cluster.brokers()])
+        client.get_random_node = lambda: next(brokers)
+        try:
+            for _ in range(_BROKERS_ASKED - 1):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(each_s):
+                        await self._producer._sender.start()
+                        return
+            await self._producer._sender.start()
+        finally:
+            del client.get_random_node
 
     async def _ask(self, server: str, delay_s: float) -> Any:
         """One server's knowledge of its cluster. Raises what aiokafka raises."""
@@ -169,12 +192,24 @@ class KafkaProducer:
         Waits while another batch for the same partition waits to be sent: one at a time, since aiokafka 0.14 counts
         the waiting time of several twice. Raises what aiokafka raises; then the batch was certainly not sent.
         """
-        future: asyncio.Future[Any] = await self._producer.send_batch(
-            batch.builder, batch.topic, partition=batch.partition
-        )
+        self._handing_over += 1
+        try:
+            future: asyncio.Future[Any] = await self._producer.send_batch(
+                batch.builder, batch.topic, partition=batch.partition
+            )
+        finally:
+            self._handing_over -= 1
         self.under_way.add(future)
         future.add_done_callback(self.under_way.discard)
         return future
+
+    async def finished(self) -> None:
+        """Wait until nothing is under way, nor about to be: a batch can still wait for the one before it."""
+        while self.under_way or self._handing_over:
+            if self.under_way:
+                await asyncio.wait(set(self.under_way))
+            else:
+                await asyncio.sleep(_RETRY_BACKOFF_S)
 
     async def partitions(self, topic: str) -> Collection[int]:
         """The partitions of a topic, asked for if they are not known. Raises what aiokafka raises."""

@@ -35,7 +35,8 @@ class Producers:
     """make: a new producer, not started. oldest_s: age in seconds of the oldest batch under way, 0 where there is none.
 
     Callbacks, none of which may raise or wait. on_ready: brokers answer (again). on_lost: none does. on_replaced: a
-    producer is finished, and why.
+    producer is finished, and why. on_suspect: brokers answer, and yet a batch waits long; what is known of the cluster
+    is new.
     """
 
     def __init__(
@@ -47,7 +48,9 @@ class Producers:
         on_ready: Callable[[], None],
         on_lost: Callable[[str], None],
         on_replaced: Callable[[str], None],
+        on_suspect: Callable[[], None] = lambda: None,
     ) -> None:
+        self._tell_suspect = on_suspect
         self._make = make
         self._config = config
         self._oldest_s = oldest_s
@@ -111,10 +114,10 @@ class Producers:
                 return
 
     async def _retire(self, producer: KafkaProducer) -> None:
-        under_way = set(producer.under_way)
         try:
-            if under_way:
-                await asyncio.wait(under_way, timeout=_RETIRE_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_RETIRE_S):
+                    await producer.finished()
         finally:
             await producer.stop(1.0)
             self._retiring.pop(producer, None)
@@ -130,13 +133,16 @@ class Producers:
             producer, now_s = self._current, loop.time()
             if producer is None:
                 continue
-            suspect = self._oldest_s() > _SUSPECT_S and now_s - asked_s > _SUSPECT_S
-            if self._ready and not suspect and now_s - asked_s < self._config.ping_interval_s:
+            suspect = self._oldest_s() > _SUSPECT_S
+            pause_s = min(_SUSPECT_S, self._config.ping_interval_s) if suspect else self._config.ping_interval_s
+            if self._ready and now_s - asked_s < pause_s:
                 continue
             asked_s = now_s
             if await producer.answers(REQUEST_TIMEOUT_S):
                 answered_s = loop.time()
                 self._answered()
+                if suspect and producer is self._current:
+                    self._tell_suspect()
             elif producer is self._current:
                 self._lost("no broker answers")
                 if loop.time() - answered_s > _REBOOTSTRAP_S:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eventbus.config import ConnectionConfig
-from eventbus.errors import ErrorClass, InvalidMessage
+from eventbus.errors import ConnectFailed, ErrorClass, ErrorKind, InvalidMessage
 from eventbus.event import BusEvent, EventKind
 from eventbus.message import Extras, Message
 from eventbus.ports import AckSink, Capabilities, Clock, Failure, Outgoing, Random, Reply, Route
@@ -32,6 +32,7 @@ from eventbus.topic import TopicConfig
 _RECORD_BYTES = 64
 """Room for a record's own fields, when the size of a payload is checked."""
 _CHECKED_TOPICS = 10_000
+_GONE_DELAY_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class KafkaPublisher:
             on_ready=self._on_ready,
             on_lost=self._on_lost,
             on_replaced=self._on_replaced,
+            on_suspect=self._on_suspect,
         )
         self._by_name: dict[str, KafkaTopic] = {}
         self._checked_topics: set[str] = set()
@@ -101,7 +103,10 @@ class KafkaPublisher:
         """Connect, log in and get a producer id. Raises ConnectFailed within ``connect_timeout_s``; nothing is left."""
         self._sink = sink
         sink.connection_changed(ConnectionState.CONNECTING)
-        await self._producers.open()
+        try:
+            await self._producers.open()
+        except ConnectFailed as error:
+            raise ConnectFailed(f"could not connect to {self._shown}: {error}") from error
 
     def _on_ready(self) -> None:
         if self._sink is not None:
@@ -116,6 +121,19 @@ class KafkaPublisher:
 
     def _on_replaced(self, reason: str) -> None:
         self._tell(EventKind.PRODUCER_REPLACED, f"the Kafka producer is finished and replaced: {reason}")
+
+    def _on_suspect(self) -> None:
+        """Topics that the cluster does not have any more: aiokafka would repeat their batches for ever."""
+        producer = self._producers.current
+        for name, topic in list(self._by_name.items()):
+            if producer is not None and not topic.idle and not self._known(name)[0]:
+                del self._by_name[name]
+                self._producers.poisoned(
+                    producer, f"topic {name!r} is gone, and batches for it would be repeated for ever"
+                )
+                for lane in topic.lanes.values():
+                    unsent, doubtful = lane.give_up()
+                    self._replied([_gone(name, unsent), _in_doubt(name, doubtful)])
 
     def _oldest_s(self) -> float:
         now_s = asyncio.get_running_loop().time()
@@ -184,7 +202,10 @@ class KafkaPublisher:
 
     def send(self, pending: Outgoing) -> None:
         """Put it into its lane; what came in one turn of the event loop is sent after it, in batches."""
-        topic = self._by_name[pending.topic]
+        topic = self._by_name.get(pending.topic)
+        if topic is None:  # it was deleted
+            self._replied([_gone(pending.topic, (pending.token,))])
+            return
         if pending.extras is None and not self._careful:
             queue = topic.queue  # topic.put(), inlined, since it is hot
             if not queue:
@@ -269,6 +290,16 @@ class KafkaPublisher:
             self._topics.close(timeout_s),
             *(producers.close(timeout_s) for producers in (self._producers, self._careless) if producers is not None),
         )
+
+
+def _gone(topic: str, tokens: Sequence[int]) -> Failure:
+    """As on NATS where no stream takes a subject: the ledger has the topic looked up again, and perhaps made."""
+    text = f"topic {topic!r} is gone"
+    return Failure(ErrorClass.TRANSIENT, ErrorKind.NO_RESPONDERS, text, tokens, min_delay_s=_GONE_DELAY_S)
+
+
+def _in_doubt(topic: str, tokens: Sequence[int]) -> Failure:
+    return Failure(ErrorClass.AMBIGUOUS, ErrorKind.NO_STREAM, f"topic {topic!r} is gone; no answer came", tokens)
 
 
 def _nobody(replies: Sequence[Reply]) -> None:

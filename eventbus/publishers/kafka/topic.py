@@ -40,6 +40,11 @@ class KafkaTopic:
         self.left_bytes = sticky_bytes
         """Of payloads that ``current`` still gets before another lane has its turn (KIP-794)."""
 
+    @property
+    def idle(self) -> bool:
+        """True where nothing waits and nothing is under way."""
+        return all(lane.idle for lane in self.lanes.values())
+
     def switch(self) -> None:
         """Another partition's turn: one with a leader and nothing to wait for, if there is one."""
         self.left_bytes = self._sticky_bytes
@@ -60,6 +65,8 @@ class KafkaTopic:
         key = None if pending.extras is None else pending.extras[0]
         lane = self.current if key is None else self.lanes[partition_for_key(key.encode(), len(self.lanes))]
         if not lane.queue:
+            if key is not None:
+                lane = self._lane_now(key)
             lane.wake()
         lane.queue[pending.token] = pending
         if key is None:
@@ -67,6 +74,13 @@ class KafkaTopic:
             if self.left_bytes < 0:
                 self.switch()
         return lane
+
+    def _lane_now(self, key: str) -> Lane:
+        """The lane of a key, by what is known of the topic now: looked at when a batch begins, not for each message."""
+        partitions, _ = self._known(self.name)
+        if len(partitions) > len(self.lanes):
+            self.grow(partitions)
+        return self.lanes[partition_for_key(key.encode(), len(self.lanes))]
 
     def refusal(self, pending: Outgoing) -> tuple[ErrorKind, str] | None:
         """Why the broker would refuse it, and its whole batch with it; None where nothing is known against it."""

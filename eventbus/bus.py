@@ -11,12 +11,21 @@ from typing import TYPE_CHECKING, Self
 
 from eventbus.ack.handler import AckHandler
 from eventbus.config import AckStrategy
-from eventbus.errors import BusClosed, ConfigError, ErrorClass, ErrorKind, FlushTimeout, StallTimeout, WindowFull
+from eventbus.errors import (
+    BusClosed,
+    ConfigError,
+    ErrorClass,
+    ErrorKind,
+    FlushTimeout,
+    InvalidMessage,
+    StallTimeout,
+    WindowFull,
+)
 from eventbus.event import BusEvent, EventKind
 from eventbus.message import Message
 from eventbus.observe.callbacks import CallbackRunner
 from eventbus.observe.counters import BusCounters
-from eventbus.ports import Clock, Observer, Publisher, Route
+from eventbus.ports import Clock, Failure, Observer, Publisher, Route
 from eventbus.receipt import Receipt, SettledReceipt
 from eventbus.report import AckOutcome, CloseReport, DeliveryReport
 from eventbus.routing import Routing
@@ -101,7 +110,8 @@ class EventBus:
         begun = None
         if self._tracing is not None and not self._tracing.passes():
             begun = self._tracing.begin(topic, headers)
-            headers = headers if begun is None else begun.headers
+            if begun is not None:
+                own, headers = headers, begun.headers
         if (
             key is None
             and headers is None
@@ -119,7 +129,13 @@ class EventBus:
                 if not receipt.token % _TURN:
                     await asyncio.sleep(0)
                 return receipt
-        message, route = self._checked(topic, payload, key, headers, message_id)
+        try:
+            message, route = self._checked(topic, payload, key, headers, message_id)
+        except InvalidMessage:
+            if begun is None:
+                raise
+            begun = None  # the trace context may be what is too much: the message goes without it
+            message, route = self._checked(topic, payload, key, own, message_id)
         timeout_ns = route.timeout_ns if ack_timeout_s is None else _checked_ns(ack_timeout_s)
         if self._callbacks is not None and self._callbacks.full:
             await self._wait(self._callbacks.wait_for_room, "delivery callbacks to catch up")
@@ -161,7 +177,8 @@ class EventBus:
         begun = None
         if self._tracing is not None and not self._tracing.passes():
             begun = self._tracing.begin(topic, headers)
-            headers = headers if begun is None else begun.headers
+            if begun is not None:
+                own, headers = headers, begun.headers
         if (
             key is None
             and headers is None
@@ -173,7 +190,13 @@ class EventBus:
             receipt = self._handler.try_accept(topic, payload, None, known, known.timeout_ns)
             if receipt is not None:
                 return receipt
-        message, route = self._checked(topic, payload, key, headers, message_id)
+        try:
+            message, route = self._checked(topic, payload, key, headers, message_id)
+        except InvalidMessage:
+            if begun is None:
+                raise
+            begun = None  # the trace context may be what is too much: the message goes without it
+            message, route = self._checked(topic, payload, key, own, message_id)
         timeout_ns = route.timeout_ns if ack_timeout_s is None else _checked_ns(ack_timeout_s)
         if self._callbacks is not None and self._callbacks.full:
             raise WindowFull("delivery callbacks are behind by a whole window; nothing was accepted")
@@ -275,6 +298,8 @@ class EventBus:
             error_text=text,
         )
         if not sent:
+            if self._telemetry is not None:
+                self._telemetry.not_sent(message, Failure(error_class, kind, text))
             self._observer.settled([report])
         return SettledReceipt(report)
 

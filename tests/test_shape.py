@@ -57,6 +57,7 @@ FOR_USERS = frozenset(
         "eventbus.observe.reader",
         "eventbus.observe.run",
         "eventbus.observe.schema",
+        "eventbus.telemetry.setup",
     }
 )
 """What dashboard/, benchmarks/, examples/ and notebooks/ may import, besides the values and the ports."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from opentelemetry import context, trace
+from opentelemetry import context, propagate, trace
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags
@@ -435,3 +435,49 @@ async def test_late_ack_through_the_bus(sdk: Sdk) -> None:
     assert_same_totals(sdk, bus.snapshot())
     unknown, late = sdk.spans
     assert [link.context for link in late.links] == [unknown.context]
+
+
+# ---- what only the bus can see to -------------------------------------------------------------------------------
+
+
+async def test_unknown_in_the_trace_of_its_headers(sdk: Sdk) -> None:
+    """A failure is in the trace that the message carries, also where the ledger lets headers go at its end."""
+    headers: dict[str, str] = {}
+    caller = SpanContext(0xABC, 0xDEF, is_remote=True, trace_flags=TraceFlags(1))
+    propagate.inject(headers, trace.set_span_in_context(NonRecordingSpan(caller)))
+    async with eventbus.connect("memory://", retry=ONCE, telemetry=NONE) as bus:
+        memory_of(bus).drop_acks = True
+        report = await (await bus.publish("shop.a", b"x", headers=headers, ack_timeout_s=0.01))
+    assert report.outcome is AckOutcome.UNKNOWN
+    (span,) = sdk.spans
+    assert span.parent is not None
+    assert span.parent.trace_id == caller.trace_id
+
+
+@pytest.mark.parametrize("telemetry", [NONE, EVERY])
+async def test_send_without_ack_that_was_not_possible(sdk: Sdk, telemetry: TelemetryConfig) -> None:
+    """It is rejected in the snapshot, in the metrics and in a span; what was sent without an ack is in none of them."""
+    topics = [TopicConfig("core.a", durable=False)]
+    async with eventbus.connect("memory://", topics=topics, telemetry=telemetry) as bus:
+        await bus.publish("core.a", b"x")
+        sent = len(sdk.spans)
+        memory_of(bus).disconnect()
+        assert (await (await bus.publish("core.a", b"x"))).outcome is AckOutcome.REJECTED
+        memory_of(bus).reconnect()
+        assert len(sdk.spans) == sent + 1
+    assert_same_totals(sdk, bus.snapshot())
+    assert attribute(sdk.spans[-1], names.ERROR_TYPE) == "disconnected"
+    assert sdk.total(names.UNACKNOWLEDGED) == 1
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("nowait", [False, True])
+async def test_message_as_large_as_the_server_takes(sdk: Sdk, nowait: bool) -> None:
+    """Telemetry never makes a message too large: where its header does not fit in, the message goes without it."""
+    with EmbeddedNats() as server:
+        topics = [TopicConfig("big.a", stream="BIG", storage="memory")]
+        async with eventbus.connect(server.url, topics=topics, telemetry=EVERY) as bus:
+            payload = bytes(1024 * 1024 - 100)
+            receipt = bus.publish_nowait("big.a", payload) if nowait else await bus.publish("big.a", payload)
+            assert (await receipt).outcome is AckOutcome.ACKED
+    assert sdk.counts() == {"acked": 1}

@@ -294,9 +294,10 @@ class AckHandler:
         else:
             outcome = AckOutcome.UNKNOWN
             self._tally.unknown += len(settled)
-            self._remembered.remember(settled)
         if self._witness is not None:
             self._witness.ended(outcome, settled, now_ns)
+        if outcome is AckOutcome.UNKNOWN:
+            self._remembered.remember(settled)  # last: they lose payload and headers, the trace context among them
 
     def _end_batch(self) -> None:
         """After anything that may have freed room: wake publishers, then flushes, then tell observers."""

@@ -35,9 +35,14 @@ class OutcomeMeter:
 
     def ended(self, outcome: AckOutcome, settled: Sequence[Ended], now_ns: int) -> None:
         """Count a batch."""
-        first = settled[0].topic
-        if outcome is AckOutcome.ACKED and all([p.topic == first and not p.duplicate for p in settled]):
-            self._counter(first, "acked", None).add([now_ns - p.accepted_ns for p in settled])
+        first, failure = settled[0].topic, settled[0].failure
+        if outcome is AckOutcome.ACKED:
+            alike = all([p.topic == first and not p.duplicate for p in settled])
+        else:
+            alike = all([p.topic == first and p.failure is failure for p in settled])
+        if alike:
+            failed = None if outcome is AckOutcome.ACKED else error_type(settled[0])
+            self._counter(first, outcome.value, failed).add([now_ns - p.accepted_ns for p in settled])
             return
         groups: dict[tuple[str, str, str | None], list[int]] = {}
         for pending in settled:

@@ -26,8 +26,8 @@ from eventbus.config import TelemetryConfig
 from eventbus.ports import Clock, Ended
 from eventbus.report import AckOutcome
 from eventbus.telemetry import names
+from eventbus.telemetry.groups import FailureGroup, FailureGroups
 from eventbus.telemetry.meter import error_type, operation_attributes
-from eventbus.telemetry.source import MOST_DESTINATIONS, OTHER
 
 _log = logging.getLogger("eventbus")
 
@@ -56,16 +56,6 @@ class Begun:
         """It was sent without asking for an ack: there is no outcome to wait for, nor one to tell of."""
         if self.span is not None:
             self.tracer.sent_without_ack(self.span)
-
-
-@dataclass(slots=True)
-class _Group:
-    """Failures alike that one span will represent."""
-
-    count: int
-    begun_ns: int
-    ended_ns: int
-    example: str
 
 
 class OutcomeTracer:
@@ -99,7 +89,7 @@ class OutcomeTracer:
         self._rate = config.failure_spans_per_s
         self._allowed = float(self._rate)
         self._refilled_ns = clock.monotonic_ns()
-        self._groups: dict[tuple[str, AckOutcome, str], _Group] = {}
+        self._groups = FailureGroups()
         self._armed = False
         self._complained = False
 
@@ -165,9 +155,10 @@ class OutcomeTracer:
             self._spans[token] = span
 
     def sent_without_ack(self, span: Span) -> None:
-        """It ends here."""
+        """It ends here, unless it has an outcome: that it could not be sent."""
         try:
-            span.end()
+            if span.is_recording():
+                span.end()
         except Exception as error:
             self._complain(error)
 
@@ -176,7 +167,12 @@ class OutcomeTracer:
     def ended(self, outcome: AckOutcome, settled: Sequence[Ended], now_ns: int) -> None:
         """End the spans of these, and see that each failure has one that represents it. Never raises."""
         if outcome is not AckOutcome.ACKED:
+            self._allowed = min(self._rate, self._allowed + (now_ns - self._refilled_ns) * self._rate / _NS)
+            self._refilled_ns = now_ns
             for pending in settled:
+                if self._allowed < 1 and pending.extras is None and pending.token not in self._spans:
+                    self._group(pending, outcome, now_ns)
+                    continue
                 try:
                     self._failed(pending, outcome, now_ns)
                 except Exception as error:
@@ -208,13 +204,14 @@ class OutcomeTracer:
         told also where the caller's trace is not.
         """
         headers = None if pending.extras is None else pending.extras[1]
+        if self._allowed < 1 and not (headers and self._begun):
+            self._group(pending, outcome, now_ns)
+            return None
         parent = propagate.extract(headers, context.Context()) if headers else context.Context()
         carried = trace.get_current_span(parent).get_span_context()
         begun = self._begun.get(carried.span_id) if carried.is_valid else None
         if begun is not None and begun.is_recording():
             return begun
-        self._allowed = min(self._rate, self._allowed + (now_ns - self._refilled_ns) * self._rate / _NS)
-        self._refilled_ns = now_ns
         if self._allowed < 1:
             self._group(pending, outcome, now_ns)
             return None
@@ -269,18 +266,7 @@ class OutcomeTracer:
     # ---- many failures -----------------------------------------------------------------------------------------
 
     def _group(self, pending: Ended, outcome: AckOutcome, now_ns: int) -> None:
-        topic, failed = pending.topic, error_type(pending)
-        if len(self._groups) >= MOST_DESTINATIONS and (topic, outcome, failed) not in self._groups:
-            topic = OTHER
-        key = (topic, outcome, failed)
-        group = self._groups.get(key)
-        if group is None:
-            text = "" if pending.failure is None else pending.failure.text
-            self._groups[key] = _Group(1, pending.accepted_ns, now_ns, text)
-        else:
-            group.count += 1
-            group.begun_ns = min(group.begun_ns, pending.accepted_ns)
-            group.ended_ns = now_ns
+        self._groups.add(pending, outcome, now_ns)
         if not self._armed:
             self._armed = True
             self._call_later(1.0, self.flush)
@@ -288,28 +274,27 @@ class OutcomeTracer:
     def flush(self) -> None:
         """Make the spans of the failures that are gathered: once a second while there are any, and at the end."""
         self._armed = False
-        groups, self._groups = self._groups, {}
-        for key, group in groups.items():
+        for group in self._groups.take():
             try:
-                self._tell(*key, group)
+                self._tell(group)
             except Exception as error:
                 self._complain(error)
 
-    def _tell(self, topic: str, outcome: AckOutcome, failed: str, group: _Group) -> None:
+    def _tell(self, group: FailureGroup) -> None:
         span = self._tracer.start_span(
-            f"{self._operation} {topic}",
+            f"{self._operation} {group.topic}",
             context=context.Context(),
             kind=SpanKind.PRODUCER,
             attributes={
                 **self._attributes,
-                names.MESSAGING_DESTINATION_NAME: topic,
-                names.ACK_OUTCOME: outcome.value,
+                names.MESSAGING_DESTINATION_NAME: group.topic,
+                names.ACK_OUTCOME: group.outcome.value,
                 names.MESSAGING_BATCH_MESSAGE_COUNT: group.count,
-                names.ERROR_TYPE: failed,
+                names.ERROR_TYPE: group.error_type,
             },
             start_time=self._wall_ns(group.begun_ns),
         )
-        span.set_status(Status(StatusCode.ERROR, group.example or None))
+        span.set_status(Status(StatusCode.ERROR, None if group.failure is None else group.failure.text))
         span.end(end_time=self._wall_ns(group.ended_ns))
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -30,7 +30,7 @@ from eventbus.errors import BusClosed, ErrorClass, ErrorKind, InvalidMessage, St
 from eventbus.message import Extras
 from eventbus.observe.counters import BusCounters
 from eventbus.ports import AckBatch, Failure, Outgoing, Reply, Route
-from eventbus.report import AckOutcome, DeliveryReport
+from eventbus.report import AckOutcome, DeliveryReport, Position
 from eventbus.snapshot import ConnectionState
 from tests.fakes import MS, Bench, FakeClock, Recorder, ScriptedPublisher, VirtualLoop, route
 
@@ -822,4 +822,59 @@ def test_lost_stream_met_by_a_last_attempt() -> None:
     bench.fail(pending, kind=ErrorKind.NO_RESPONDERS)
     assert pending.settled
     assert asked == [pending.topic]
+    bench.finish()
+
+
+@settings(max_examples=100, deadline=None)
+@given(rounds=st.lists(st.lists(st.sampled_from(["keep", "drop", "await", "refuse"]), max_size=8), max_size=6))
+def test_receipts_that_are_kept_stay_what_they_are(rounds: list[list[str]]) -> None:
+    """Objects of dropped receipts are used again; one that anybody holds, in whatever way, never is."""
+    bench = Bench()
+    kept: list[tuple[int, PendingAck]] = []
+    awaited: list[tuple[int, asyncio.Task[DeliveryReport]]] = []
+
+    async def told(pending: PendingAck) -> DeliveryReport:
+        return await pending
+
+    try:
+        for fates in rounds:
+            batch = []
+            for fate in fates:
+                token = len(bench.publisher.sent) + 1
+                if fate == "await":
+                    awaited.append((token, bench.start(told(bench.accepted()))))
+                elif fate == "drop":
+                    assert bench.accepted().token == token
+                else:
+                    kept.append((token, bench.accepted()))
+                    if fate == "refuse":
+                        bench.fail(kept[-1][1], as_=ErrorClass.FATAL)
+                if fate != "refuse":
+                    batch.append(token)
+            bench.handler.replied([AckBatch("S", batch, [token + 1000 for token in batch])])
+            bench.loop.turns(3)
+        for token, pending in kept:
+            report = pending.report
+            assert report is not None
+            assert (pending.token, report.message_id) == (token, f"m{token}")
+            assert report.position is None or report.position.offset == token + 1000
+        for token, task in awaited:
+            assert task.result().message_id == f"m{token}"
+            assert task.result().position == Position("S", token + 1000)
+        assert len({id(pending) for _, pending in kept}) == len(kept)
+    finally:
+        bench.finish()
+
+
+def test_dropped_receipts_are_used_again() -> None:
+    """Their objects, and no more of them than the window could need; without what was published."""
+    bench = Bench(window=WindowConfig(max_pending=4))
+    for _ in range(3):
+        tokens = [bench.accepted(size=3).token for _ in range(4)]
+        bench.handler.replied([AckBatch("S", tokens, tokens)])
+    spares = bench.handler._spares
+    assert len(spares) == 4
+    assert {spare.payload for spare in spares} == {b""}
+    first = id(spares[-1])
+    assert id(bench.accepted()) == first
     bench.finish()

@@ -33,6 +33,7 @@ from eventbus.ack.pending import PendingAck
 from eventbus.ack.refusals import TOPICS_KNOWN as _TOPICS_KNOWN
 from eventbus.ack.retry import RetryPolicy
 from eventbus.ack.room import Place, WaitingRoom
+from eventbus.ack.spares import Spares
 from eventbus.ack.state import NEXT, AckEvent, AckState
 from eventbus.ack.window import InFlightWindow
 from eventbus.config import WindowConfig
@@ -111,6 +112,8 @@ class AckHandler:
         self._hold, self._failed, self._concerned = self._attempts.hold, self._attempts.failed, self._attempts.concerned
         self._acked_topics = self._attempts.refusals.acked
         self._remembered = LateMemory(window.max_pending)
+        self._spare = Spares(window.max_pending)
+        self._spares = self._spare.stack
         self._drain = Drain()
         self._reports: list[DeliveryReport] = []  # for observers, told at the end of a batch
         self._timer: asyncio.TimerHandle | None = None
@@ -138,7 +141,11 @@ class AckHandler:
             return None
         now_ns = self._now_ns()
         self._last_token = token = self._last_token + 1
-        pending = PendingAck(token, topic, payload, extras, route, size, timeout_ns, now_ns, self)
+        if self._spares:
+            pending = self._spares.pop()
+            pending.__init__(token, topic, payload, extras, route, size, timeout_ns, now_ns, self)  # type: ignore[misc]
+        else:
+            pending = PendingAck(token, topic, payload, extras, route, size, timeout_ns, now_ns, self)
         if joined_ns:
             pending.waited_ns = now_ns - joined_ns
         self._tally.accepted += 1
@@ -178,7 +185,7 @@ class AckHandler:
         now_ns = self._now_ns()
         for reply in replies:
             if isinstance(reply, AckBatch):
-                self._acked(reply, now_ns)
+                self._spare.keep(self._acked(reply, now_ns))
             elif reply.topic is not None:
                 self._topic_failed(reply, reply.topic, now_ns)
             else:
@@ -218,7 +225,8 @@ class AckHandler:
     def _topic_failed(self, failure: Failure, topic: str, now_ns: int) -> None:
         self._attempts.topic_failed(failure, topic, self._last_token, now_ns)
 
-    def _acked(self, batch: AckBatch, now_ns: int) -> None:
+    def _acked(self, batch: AckBatch, now_ns: int) -> Sequence[PendingAck]:
+        """Settle these; returns them. No name here may outlive the call, or one more receipt would seem to be kept."""
         found: Sequence[PendingAck | None] = self._window.find(batch.tokens)
         if not all(found) or len(set(batch.tokens)) < len(batch.tokens):
             batch, found = self._sorted_out(batch, found, now_ns)
@@ -236,6 +244,7 @@ class AckHandler:
                     pending.duplicate = True
                     self._tally.duplicates += 1
         self._settle(settled, AckEvent.ACK, now_ns)
+        return settled
 
     def _sorted_out(
         self, batch: AckBatch, found: Sequence[PendingAck | None], now_ns: int

@@ -61,8 +61,7 @@ class PendingAck:
     A future is made only when somebody awaits before the end.
     """
 
-    __slots__ = (
-        "__weakref__",
+    __slots__ = (  # no __weakref__: see Spares
         "_ledger",
         "_notes",
         "_waiters",

@@ -173,7 +173,9 @@ class Lane:
             self._failed(batch, producer, error)
         elif (place := future.result()) is not None:  # None: sent without asking for an ack
             self._one_by_one = bool(self._apart)
-            self._told([read_ack(self.topic, self.partition, place.offset, list(batch.messages))])
+            tokens = list(batch.messages)
+            batch.messages.clear()  # so that the ledger can see which receipts nobody kept
+            self._told([read_ack(self.topic, self.partition, place.offset, tokens)])
 
     def _left(self, batch: RecordBatch) -> None:
         """It is not under way any more, and whoever waited for that goes on."""

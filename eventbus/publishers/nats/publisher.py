@@ -86,7 +86,7 @@ class NatsPublisher:
         self._deny, self._api_denied = self._connection.deny, self._topics.denied
         self._call_soon = asyncio.get_running_loop().call_soon
         self._frames: list[bytes] = []
-        self._large_bytes = 0  # of payloads that were not copied into their frame
+        self._large_bytes = 0  # of payloads that are gathered and were not copied into their frame
         self._max_payload = 1024 * 1024
         self.unchecked_bytes = self._max_payload - ID_HEADER_BYTES
         self._checked_topics: set[str] = set()
@@ -282,8 +282,8 @@ class NatsPublisher:
 
     @property
     def backlog_bytes(self) -> int:
-        """Bytes that are gathered or that the operating system has not taken yet."""
-        return sum(map(len, self._frames)) + (0 if self._transport is None else self._transport.backlog_bytes)
+        """Bytes of gathered sends without acks and large payloads, and what the operating system has not taken."""
+        return self._large_bytes + (0 if self._transport is None else self._transport.backlog_bytes)
 
     async def flush(self) -> None:
         """Wait until the server has taken all that was handed over; tries again after a reconnect."""

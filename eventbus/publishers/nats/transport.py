@@ -86,13 +86,27 @@ class AckTransport(Transport):
         """Hand bytes to the operating system, or to the loop's buffer where it takes no more. Whole frames only."""
         if self._unsafe:
             raise TlsNotOffered
-        self._inner.write(payload)
+        try:
+            self._inner.write(payload)
+        except RuntimeError:
+            if not self._is_closed():
+                raise
+
+    def _is_closed(self) -> bool:
+        """True where the socket is gone and nobody has been told yet. There asyncio drops what is written, and uvloop
+        raises RuntimeError: drop it too, since whatever is in flight then is about to be in doubt anyway."""
+        writer = getattr(self._inner, "_io_writer", None)
+        return writer is not None and bool(writer.transport.is_closing())
 
     def writelines(self, payload: list[bytes]) -> None:
         """The same for several."""
         if self._unsafe:
             raise TlsNotOffered
-        self._inner.writelines(payload)
+        try:
+            self._inner.writelines(payload)
+        except RuntimeError:
+            if not self._is_closed():
+                raise
 
     async def read(self, buffer_size: int) -> bytes:
         """The next bytes that are not for the ledger; waits until there are some, or the connection ends (b"")."""
@@ -143,7 +157,7 @@ class AckTransport(Transport):
         writer = getattr(self._inner, "_io_writer", None)
         if writer is None:
             return int(getattr(self._inner, "backlog_bytes", 0))
-        return int(writer.transport.get_write_buffer_size())
+        return 0 if self._is_closed() else int(writer.transport.get_write_buffer_size())
 
     def __bool__(self) -> bool:
         # nats-py asks "is there a transport" before its first connect and would otherwise make one of its own

@@ -122,7 +122,10 @@ class NatsCluster:
         while True:
             with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
                 async with admin(self.url_of(NAMES[0])) as client:
-                    await client.jetstream(timeout=1).account_info()
+                    jetstream = client.jetstream(timeout=1)
+                    # Only a stream on all nodes shows that the leader has heard of each of them.
+                    await jetstream.add_stream(name="READY", subjects=["ready.probe"], num_replicas=len(NAMES))
+                    await jetstream.delete_stream("READY")
                 return
             assert time.monotonic() < deadline, f"the cluster has no leader after {ELECTION_S} s"
             await asyncio.sleep(0.05)

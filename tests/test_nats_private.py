@@ -155,3 +155,27 @@ async def test_stream_requests_have_the_timeout_that_is_set() -> None:
         assert loop.time() - began < 2, "JetStreamManager no longer obeys _timeout: prepare() would take too long"
         await asyncio.to_thread(server.resume)
         await client.close()
+
+
+async def test_write_to_a_socket_that_is_gone() -> None:
+    """asyncio drops it, uvloop raises: here it is dropped on both, and the loss of the connection is told apart."""
+
+    class Gone:
+        def is_closing(self) -> bool:
+            return True
+
+        def get_write_buffer_size(self) -> int:
+            raise RuntimeError("the handler is closed")
+
+    class Inner(TcpTransport):
+        def write(self, payload: bytes) -> None:
+            raise RuntimeError("the handler is closed")
+
+    inner = Inner()
+    inner._io_writer = type("Writer", (), {"transport": Gone()})()
+    transport = AckTransport(inner, FrameReader("_INBOX.a."), lambda read: None, lambda: None)
+    transport.write(b"PING\r\n")
+    assert transport.backlog_bytes == 0
+    inner._io_writer = None
+    with pytest.raises(RuntimeError):
+        transport.write(b"PING\r\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -32,7 +33,8 @@ from eventbus.routing import Routing
 from eventbus.snapshot import BusSnapshot, ConnectionState
 
 if TYPE_CHECKING:
-    from eventbus.telemetry.witness import BusTelemetry  # OpenTelemetry is an extra
+    from eventbus.telemetry.tracing import Begun  # OpenTelemetry is an extra
+    from eventbus.telemetry.witness import BusTelemetry
 
 _log = logging.getLogger("eventbus")
 _TURN = 256
@@ -107,13 +109,10 @@ class EventBus:
         """
         if self._closing is not None:
             raise BusClosed("the bus is closed; nothing was accepted")
-        begun = None
-        if self._tracing is not None and not self._tracing.passes():
-            begun = self._tracing.begin(topic, headers)
-            if begun is not None:
-                own, headers = headers, begun.headers
+        begun = None if self._tracing is None or self._tracing.passes() else self._tracing.begin(topic, headers)
         if (
-            key is None
+            begun is None
+            and key is None
             and headers is None
             and message_id is None
             and ack_timeout_s is None
@@ -129,13 +128,8 @@ class EventBus:
                 if not receipt.token % _TURN:
                     await asyncio.sleep(0)
                 return receipt
-        try:
-            message, route = self._checked(topic, payload, key, headers, message_id)
-        except InvalidMessage:
-            if begun is None:
-                raise
-            begun = None  # the trace context may be what is too much: the message goes without it
-            message, route = self._checked(topic, payload, key, own, message_id)
+        message, begun = self._checked(topic, payload, key, headers, message_id, begun)
+        route = self._routing.find(topic)
         timeout_ns = route.timeout_ns if ack_timeout_s is None else _checked_ns(ack_timeout_s)
         if self._callbacks is not None and self._callbacks.full:
             await self._wait(self._callbacks.wait_for_room, "delivery callbacks to catch up")
@@ -174,13 +168,10 @@ class EventBus:
             raise ConfigError("publish_nowait cannot wait for each ack: use publish, or another AckStrategy")
         if self._closing is not None:
             raise BusClosed("the bus is closed; nothing was accepted")
-        begun = None
-        if self._tracing is not None and not self._tracing.passes():
-            begun = self._tracing.begin(topic, headers)
-            if begun is not None:
-                own, headers = headers, begun.headers
+        begun = None if self._tracing is None or self._tracing.passes() else self._tracing.begin(topic, headers)
         if (
-            key is None
+            begun is None
+            and key is None
             and headers is None
             and message_id is None
             and ack_timeout_s is None
@@ -190,13 +181,8 @@ class EventBus:
             receipt = self._handler.try_accept(topic, payload, None, known, known.timeout_ns)
             if receipt is not None:
                 return receipt
-        try:
-            message, route = self._checked(topic, payload, key, headers, message_id)
-        except InvalidMessage:
-            if begun is None:
-                raise
-            begun = None  # the trace context may be what is too much: the message goes without it
-            message, route = self._checked(topic, payload, key, own, message_id)
+        message, begun = self._checked(topic, payload, key, headers, message_id, begun)
+        route = self._routing.find(topic)
         timeout_ns = route.timeout_ns if ack_timeout_s is None else _checked_ns(ack_timeout_s)
         if self._callbacks is not None and self._callbacks.full:
             raise WindowFull("delivery callbacks are behind by a whole window; nothing was accepted")
@@ -240,11 +226,18 @@ class EventBus:
         key: str | None,
         headers: Mapping[str, str] | None,
         message_id: str | None,
-    ) -> tuple[Message, Route]:
-        """The message and its route, or InvalidMessage."""
+        begun: Begun | None,
+    ) -> tuple[Message, Begun | None]:
+        """The message, with the headers of ``begun`` if there is a trace to go on; or InvalidMessage.
+
+        Where the trace's headers are what is too much, the message goes without them: then there is no trace.
+        """
+        if begun is not None:
+            with contextlib.suppress(InvalidMessage):
+                return self._checked(topic, payload, key, begun.headers, message_id, None)[0], begun
         message = Message(topic, payload, key, headers, message_id)
         self._publisher.check(message)
-        return message, self._routing.find(topic)
+        return message, None
 
     # ---- the other strategies ----------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """``python -m benchmarks telemetry``: what OpenTelemetry costs a bus, next to the same bus without it in one run.
 
 With all messages acked, and with none (a stream that never answers, and a short ack timeout); with exporters that
-discard, with a collector that is dead, and with one that accepts connections and never answers. Every run is a process
+discard, with a collector that is dead, with one that answers each export after a second and a half, and with one that
+accepts connections and never answers. Every run is a process
 of its own (telemetry_process.py) on one server; within a round they follow each other, so that they meet the same
 machine. Here: the values and the judgement.
 """
@@ -13,11 +14,12 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any, Literal
 
-Telling = Literal["none", "discarded", "dead", "hanging"]
+Telling = Literal["none", "discarded", "dead", "slow", "hanging"]
 TELLINGS: Mapping[Telling, str] = {
     "none": "no telemetry",
     "discarded": "SDK, exporters discard",
     "dead": "SDK, collector is dead",
+    "slow": "SDK, collector is slow",
     "hanging": "SDK, collector hangs",
 }
 Situation = Literal["acked", "timeouts"]

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import click
@@ -43,6 +44,9 @@ from eventbus.embedded.nats import EmbeddedNats
 
 _ROOT = Path(__file__).parents[1]
 _PROCESS_TIMEOUT_S = 120.0
+_PACED = 20_000
+"""Messages whose latency is measured, two seconds of them."""
+_SLOW_S = 1.5
 _STORED = 200_000
 """Messages that the stream keeps, the newest, so that memory of the server stays bounded."""
 
@@ -52,13 +56,13 @@ class RunFailed(Exception):
 
 
 @click.command(name="telemetry")
-@click.option("--messages", type=click.IntRange(100), default=100_000, show_default=True, help="Of each run.")
+@click.option("--messages", type=click.IntRange(100), default=400_000, show_default=True, help="Of each run.")
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Their median ratios count.")
 @click.option("--only", help=f"Situations, by comma. Names: {', '.join(SITUATIONS)}.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write every run there.")
 @click.option("--quick", is_flag=True, help="One small round, whose rates are not judged.")
 def telemetry_command(messages: int, rounds: int, only: str | None, json_path: Path | None, quick: bool) -> None:
-    """What OpenTelemetry costs, with a good collector, a dead and a hanging one. About two minutes; Linux only.
+    """What OpenTelemetry costs, with a good collector, and a dead, a slow and a hanging one. Seven minutes; Linux only.
 
     Exit code 1 if a count is wrong, or anything costs more than it may.
     """
@@ -99,8 +103,8 @@ async def _run(
     found: dict[Situation, list[dict[Telling, Measured]]] = {name: [] for name in chosen}
     tellings = list(TELLINGS)
     try:
-        with _hanging() as hanging, _dead() as dead:
-            ports = {"dead": dead, "hanging": hanging}
+        with _hanging() as hanging, _dead() as dead, _slow() as slow:
+            ports = {"dead": dead, "slow": slow, "hanging": hanging}
             version = await _fresh_stream(server.url, no_ack=False)
             machine = in_words(describe("nats", "nats-server", version))
             for number in range(rounds):
@@ -109,7 +113,7 @@ async def _run(
                     done: dict[Telling, Measured] = {}
                     for telling in (*tellings[first:], *tellings[:first]):
                         settings = Settings(
-                            telling, name, server.url, messages, messages // 5 if name == "acked" else 0
+                            telling, name, server.url, messages, min(messages // 5, _PACED) if name == "acked" else 0
                         )
                         await _fresh_stream(server.url, no_ack=name == "timeouts")
                         with say.status(f"round {number + 1} of {rounds}: {name}, {TELLINGS[telling]}"):
@@ -196,6 +200,35 @@ def _hanging() -> Iterator[int]:
             thread.join(5)
             for connection in accepted:
                 connection.close()
+
+
+class _SlowAnswer(BaseHTTPRequestHandler):
+    """Takes everything, and says so late."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        time.sleep(_SLOW_S)
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        with contextlib.suppress(OSError):  # whoever asked has given up
+            self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: its lines would break the progress."""
+
+
+@contextlib.contextmanager
+def _slow() -> Iterator[int]:
+    """The port of a collector that answers each export after ``_SLOW_S``."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _SlowAnswer) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join(5)
 
 
 @contextlib.contextmanager

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from eventbus.errors import EventBusError
+from eventbus.latency import LatencyHistogram
 from eventbus.report import DeliveryReport
 from eventbus.snapshot import BusSnapshot
 
@@ -44,6 +45,8 @@ class RunInfo:
 
     url: without user and password. settings: the plan, as plain values. pid: of the process that ran it.
     report: CloseReport as a dict; None until the bus is closed.
+    environment: versions and machine, as plain values. verdict: of the run's thresholds, as plain values; None without
+    any, or until the run is over. name, notes: given by people. baseline: pinned, to compare others with.
     """
 
     run_id: str
@@ -56,6 +59,11 @@ class RunInfo:
     pid: int
     error: str | None = None
     report: Mapping[str, Any] | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    verdict: Mapping[str, Any] | None = None
+    name: str = ""
+    notes: str = ""
+    baseline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,9 @@ class Sample:
     elapsed_s: seconds since the run began. offered: messages that the load wanted to send by now, in total.
     target_rate: messages per second, None where the load sends as fast as the window lets.
     loop_lag_s: the longest that the event loop came late since the sample before.
+    schedule_lag_s: the longest that a message was sent after the time that the schedule had for it, since the sample
+    before; 0 where nothing was sent. scheduled: latency of acked messages from their scheduled time to the ack, since
+    the run began; empty in a closed model, which has no schedule. warming_up: what is counted until now is not judged.
     """
 
     wall_s: float
@@ -73,6 +84,9 @@ class Sample:
     target_rate: float | None
     snapshot: BusSnapshot
     loop_lag_s: float = 0.0
+    schedule_lag_s: float = 0.0
+    scheduled: LatencyHistogram = field(default_factory=LatencyHistogram)
+    warming_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +121,12 @@ class FailedMessage:
 
 @dataclass(frozen=True, slots=True)
 class AlertChange:
-    """An alert that began to fire or ceased to, with the value that decided it."""
+    """An alert that went from one state to another, with the value that decided it.
+
+    firing: people should look (also while it is RECOVERING). value: NaN where there was none. state, previous: of
+    AlertPhase (alerts/engine.py), as words. muted: why nobody is told (silenced, acknowledged, inhibited by ...), or
+    empty. text: a sentence for people. labels: of the rule.
+    """
 
     wall_s: float
     rule: str
@@ -115,3 +134,8 @@ class AlertChange:
     value: float
     threshold: float
     text: str = ""
+    state: str = ""
+    previous: str = ""
+    severity: str = "warning"
+    muted: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)

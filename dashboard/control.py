@@ -15,6 +15,7 @@ from typing import Any
 
 from dashboard.broker import SYSTEMS, Broker, BrokerStatus, OwnBroker
 from dashboard.process import KILL_TIMEOUT_S, LoadRefused, WorkerProcess
+from eventbus.telemetry.status import ExportStatus
 
 START_TIMEOUT_S = 20.0
 """Longest wait for a worker to say that its run has begun, connecting and creating a stream included."""
@@ -72,12 +73,17 @@ class LoadSettings:
 
 @dataclass(frozen=True, slots=True)
 class LoadStatus:
-    """Where the control stands. run_id: of the newest run. error: why that run failed, or would not start."""
+    """Where the control stands. run_id: of the newest run. error: why that run failed, or would not start.
+
+    telemetry: what the newest worker told last of its own, also after its end; empty before there was one, and where
+    telemetry goes nowhere.
+    """
 
     phase: Phase = Phase.IDLE
     run_id: str | None = None
     rate: float | None = None
     error: str | None = None
+    telemetry: tuple[ExportStatus, ...] = ()
 
     @property
     def active(self) -> bool:
@@ -105,6 +111,7 @@ class LoadControl:
         self._turn = threading.Lock()  # held by whoever starts, stops or closes; looking needs no turn
         self._brokers = {url: OwnBroker(url, make) for url, make in brokers.items()}
         self._worker: WorkerProcess | None = None
+        self._newest: WorkerProcess | None = None  # the same, or one whose run has not begun or never did
         self._starting = False
         self._rate: float | None = None
         self._error: str | None = None
@@ -112,15 +119,15 @@ class LoadControl:
 
     def status(self) -> LoadStatus:
         """Where the control stands now. Never waits."""
-        worker = self._worker
+        worker, newest = self._worker, self._newest
+        telemetry = () if newest is None else newest.news.telemetry
         if self._starting:
-            return LoadStatus(Phase.STARTING, None, self._rate)
+            return LoadStatus(Phase.STARTING, None, self._rate, telemetry=telemetry)
         if worker is None:
-            return LoadStatus(error=self._error)
+            return LoadStatus(error=self._error, telemetry=telemetry)
         news = worker.news
-        if news.over:
-            return LoadStatus(Phase.IDLE, news.run_id, self._rate, news.error)
-        return LoadStatus(Phase.STOPPING if worker.stopping else Phase.RUNNING, news.run_id, self._rate, news.error)
+        phase = Phase.IDLE if news.over else Phase.STOPPING if worker.stopping else Phase.RUNNING
+        return LoadStatus(phase, news.run_id, self._rate, news.error, telemetry)
 
     def broker_status(self, url: str) -> BrokerStatus | None:
         """How the embedded broker is that ``url`` asks for; None where it asks for none. Never waits."""
@@ -178,7 +185,7 @@ class LoadControl:
         old, self._worker = self._worker, None
         if old is not None:
             old.close(KILL_TIMEOUT_S)  # its run is over: it is about to end by itself
-        worker = WorkerProcess(self._command)
+        worker = self._newest = WorkerProcess(self._command)
         try:
             worker.send(settings.command(url))
             run_id = worker.wait_started(self._start_timeout_s)

@@ -15,9 +15,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from eventbus.telemetry.status import ExportStatus
 
 KILL_TIMEOUT_S = 3.0
 """Longest wait for a worker to obey SIGTERM before it gets SIGKILL."""
@@ -30,11 +32,15 @@ class LoadRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WorkerNews:
-    """What a worker has told so far. over: its run has ended, or it never can begin."""
+    """What a worker has told so far. over: its run has ended, or it never can begin.
+
+    telemetry: as told last, which is after the end of the run; empty where it goes nowhere.
+    """
 
     run_id: str | None = None
     error: str | None = None
     over: bool = False
+    telemetry: tuple[ExportStatus, ...] = ()
 
 
 class WorkerProcess:
@@ -126,23 +132,25 @@ class WorkerProcess:
         code = self._process.wait()
         if not self.news.over:
             self._threads[1].join(1.0)
-            self._tell(WorkerNews(self.news.run_id, self.news.error or self._obituary(code), over=True))
+            self._tell(error=self.news.error or self._obituary(code), over=True)
         self._close_input()
 
     def _take(self, reply: Mapping[str, Any]) -> None:
         match reply["event"]:
             case "started":
-                self._tell(WorkerNews(str(reply["run_id"])))
+                self._tell(run_id=str(reply["run_id"]), error=None)
             case "error":
                 # Before a run has begun, an error is the end of it; later the worker tells the end itself.
-                self._tell(WorkerNews(self.news.run_id, str(reply["text"]), over=self.news.run_id is None))
+                self._tell(error=str(reply["text"]), over=self.news.run_id is None)
+            case "telemetry":
+                self._tell(telemetry=tuple(ExportStatus.from_dict(target) for target in reply["targets"]))
             case "ended":
-                self._tell(WorkerNews(self.news.run_id, self.news.error, over=True))
+                self._tell(over=True)
                 self._close_input()  # one run a process
 
-    def _tell(self, news: WorkerNews) -> None:
+    def _tell(self, **changes: Any) -> None:
         with self._changed:
-            self.news = news
+            self.news = replace(self.news, **changes)
             self._changed.notify_all()
 
     def _read_stderr(self) -> None:
@@ -162,5 +170,6 @@ class WorkerProcess:
             how = "closed its input"
         else:
             how = f"ended with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
-        said = f" It said: {self._last_words[-1]}" if self._last_words else ""
-        return f"The worker process {how}.{said} Start again; what it had measured until then is kept."
+        said = f" It said: {self._last_words[-1].rstrip('.')}." if self._last_words else ""
+        advice = "" if self.news.run_id is None else " Start again; what it had measured until then is kept."
+        return f"The worker process {how}.{said}{advice}"

@@ -12,7 +12,7 @@ if str(FOLDER.parent) not in sys.path:
     sys.path.insert(0, str(FOLDER.parent))  # Streamlit adds only this file's own folder
 
 from dashboard import widgets  # noqa: E402  (needs the path above)
-from dashboard.views import live  # noqa: E402
+from dashboard.views import live, telemetry  # noqa: E402
 
 st.set_page_config(page_title="AckScope", page_icon=str(FOLDER / "favicon.svg"), layout="wide")
 
@@ -23,4 +23,14 @@ def live_page() -> None:
     live.page(widgets.shared_source(), widgets.shared_history(), widgets.shared_control(), live.example_files())
 
 
-st.navigation([st.Page(live_page, title="Live", icon=":material/monitor_heart:", default=True)]).run()
+def telemetry_page() -> None:
+    telemetry.page(widgets.shared_control())
+
+
+st.navigation(
+    [
+        st.Page(live_page, title="Live", icon=":material/monitor_heart:", default=True),
+        st.Page(telemetry_page, title="Telemetry", icon=":material/sensors:", url_path="telemetry"),
+    ],
+    position="top",
+).run()

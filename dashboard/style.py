@@ -116,6 +116,17 @@ def elapsed(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{second:02}" if hours else f"{minutes:02}:{second:02}"
 
 
+def ago(seconds: float) -> str:
+    """How long something is past, in whole units: just now, 12 s ago, 3 min ago, 2 h ago."""
+    whole = int(seconds)
+    if whole < 1:
+        return "just now"
+    for size, unit in ((3600, "h"), (60, "min"), (1, "s")):
+        if whole >= size:
+            return f"{whole // size}{THIN_SPACE}{unit} ago"
+    raise AssertionError("unreachable: the last unit takes everything")
+
+
 def clock(wall_s: float, zone: tzinfo | None = None) -> str:
     """Time of day in ``zone``; None takes this machine's."""
     return datetime.fromtimestamp(wall_s, zone).strftime("%H:%M:%S")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from eventbus import errors
+from eventbus import errors, event
 from eventbus.telemetry import names
 
 TARGET = Path(__file__).with_name("telemetry.md")
@@ -51,6 +51,16 @@ messages. In a `BusSnapshot` a late ack moves a message from `unknown` to `acked
 
 """
 
+_LOGS = f"""\
+## Log records
+
+Through `logging`, with or without an SDK. The fields are attributes of Python's `LogRecord`, so that any structured
+formatter writes them, and of OTLP's log records. A record about failures also names a span that tells of one of them,
+where there is one: `{names.LOG_TRACE_ID}`, `{names.LOG_SPAN_ID}` and `{names.LOG_TRACE_FLAGS}`, in OTLP its own.
+No payload and no header is in any. To have fewer, set the level of a logger.
+
+"""
+
 _ERROR_TYPES = """\
 The values of `ErrorKind`. The same kind can leave a message rejected or unknown: the outcome says which. Which answer
 of a broker becomes which kind: [nats-replies.md](nats-replies.md), [kafka-replies.md](kafka-replies.md). `_OTHER`, the
@@ -61,7 +71,9 @@ conventions' own word, stands where no failure was noted.
 
 def markdown() -> str:
     """The whole page, as text."""
-    return _INTRODUCTION + "\n".join([_spans(), _metrics(), _attributes(), _outcomes(), _error_types()])
+    return _INTRODUCTION + "\n".join(
+        [_spans(), _metrics(), _logs(), _attributes(), _outcomes(), _error_types(), _events()]
+    )
 
 
 def _spans() -> str:
@@ -92,6 +104,11 @@ def _by_attributes() -> list[tuple[str, str]]:
     return [(_codes(metrics), _codes(attributes)) for attributes, metrics in groups.items()]
 
 
+def _logs() -> str:
+    rows = [(_code(r.logger), r.level, r.text, _codes(r.attributes)) for r in names.RECORDS]
+    return _LOGS + _table(("logger", "level", "what it stands for", "fields"), rows)
+
+
 def _attributes() -> str:
     rows = [(_code(a.name), _code(names.prometheus_label(a.name)), a.text, _code(a.example)) for a in names.ATTRIBUTES]
     return "## Attributes\n\n" + _table(("name", "label in Prometheus", "what it is", "example"), rows)
@@ -110,6 +127,10 @@ def _outcomes() -> str:
 def _error_types() -> str:
     rows = [(_code(kind), text) for kind, text in _kinds()]
     return f"## Values of `{names.ERROR_TYPE}`\n\n" + _ERROR_TYPES + _table(("value", "what it means"), rows)
+
+
+def _events() -> str:
+    return f"## Values of `{names.EVENT_KIND}`\n\n" + ", ".join(_code(kind.value) for kind in event.EventKind) + ".\n"
 
 
 def _kinds() -> Iterator[tuple[str, str]]:

@@ -178,12 +178,20 @@ def worker(store: Path | None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     writer = StoreWriter(store or default_store_path())
     telemetry = setup()
+    worker = Worker(
+        connect,
+        writer,
+        _reply,
+        clock=SystemClock(),
+        telemetry=lambda: [status.to_dict() for status in telemetry.status()],
+    )
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(_work(writer))
+            runner.run(_work(worker))
     finally:
         writer.close()
         telemetry.shutdown()
+        worker.tell_telemetry()  # what was exported at the very end
     return 0
 
 
@@ -206,8 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
-async def _work(writer: StoreWriter) -> None:
-    worker = Worker(connect, writer, _reply, clock=SystemClock())
+async def _work(worker: Worker) -> None:
     with ending_signals(lambda _number: worker.leave()):
         read_lines(0, asyncio.get_running_loop(), worker.command, worker.leave)
         await worker.work()

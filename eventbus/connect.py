@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -24,12 +24,15 @@ from eventbus.inspection import Inspection
 from eventbus.observe.callbacks import Callback, CallbackRunner
 from eventbus.observe.counters import BusCounters
 from eventbus.observe.fanout import Fanout
-from eventbus.ports import Observer, Publisher
+from eventbus.observe.witnesses import Witnesses
+from eventbus.ports import Observer, Publisher, Witness
 from eventbus.publishers.memory import MemoryPublisher
 from eventbus.publishers.nats import inspector
 from eventbus.publishers.nats.publisher import NatsPublisher
 from eventbus.routing import Routing
 from eventbus.snapshot import BusSnapshot
+from eventbus.telemetry import names
+from eventbus.telemetry.bus_log import BusLog, no_sample
 from eventbus.topic import TopicConfig
 from eventbus.url import BrokerUrl
 
@@ -57,6 +60,7 @@ def connect(
     on_error: Callback | None = None,
     observers: Sequence[Observer] = (),
     telemetry: TelemetryConfig | None = None,
+    witness: Witness | None = None,
 ) -> Connecting:
     """Connect to a broker: ``async with connect(url) as bus`` or ``bus = await connect(url)``.
 
@@ -70,6 +74,8 @@ def connect(
         path, may publish; what they raise is counted and logged.
     observers: see ports.Observer.
     telemetry: what OpenTelemetry is told; by default spans and metrics where the application has set its SDK up.
+    witness: a part of AckScope, such as the load driver, that sees every outcome without a report being made for it;
+        applications take an observer.
 
     Waits for the connection, at most ``connection.connect_timeout_s`` (default 5 s), and for the topics.
     Cancelling leaves nothing behind. Raises ConfigError, ConnectFailed, TopicError.
@@ -89,6 +95,7 @@ def connect(
         on_error=on_error,
         observers=tuple(observers),
         telemetry=telemetry or TelemetryConfig(),
+        witness=witness,
     )
 
 
@@ -127,6 +134,7 @@ async def _open(
     on_error: Callback | None,
     observers: Sequence[Observer],
     telemetry: TelemetryConfig,
+    witness: Witness | None,
 ) -> EventBus:
     def longest_retry_s(topic: TopicConfig) -> float | None:
         return _longest_retry_s(retry, ack_timeout_s if topic.ack_timeout_s is None else topic.ack_timeout_s)
@@ -141,7 +149,6 @@ async def _open(
         observers = [callbacks, *observers]
     if strategy is AckStrategy.IGNORE:
         _log.warning("acks are ignored: sends are counted as unacknowledged, and lost messages are not noticed")
-    fanout = Fanout(observers, counters)
     server: EmbeddedNats | EmbeddedKafka | None = None
     publisher: Publisher
     bus_id = secrets.token_hex(6)
@@ -149,6 +156,10 @@ async def _open(
     async def free_server() -> None:
         if server is not None:
             await asyncio.to_thread(server.stop)
+
+    async def closed() -> None:
+        log.close()
+        await free_server()
 
     try:
         server = _embedded(url)
@@ -162,7 +173,15 @@ async def _open(
         else:
             publisher = NatsPublisher(servers, connection, clock, longest_retry_s, max_backlog_bytes)
         bus: list[EventBus] = []
-        witness = _witness(telemetry, publisher, servers, clock, lambda: bus[0].snapshot())
+        attributes = _attributes(publisher, servers)
+        told = _telemetry(telemetry, attributes, clock, lambda: bus[0].snapshot())
+        log = BusLog(
+            {names.BUS_ID: bus_id, **attributes},
+            clock,
+            asyncio.get_running_loop().call_later,
+            no_sample if told is None else told.tracing.samples.take,
+        )
+        fanout = Fanout([log, *observers], counters)
         handler = AckHandler(
             publisher,
             window=window,
@@ -172,7 +191,7 @@ async def _open(
             clock=clock,
             random=random.Random(),
             id_prefix=f"{bus_id}-",
-            witness=witness,
+            witness=Witnesses.of(told, witness),
         )
         routing = Routing(publisher, handler, topics, strategy, clock, ack_timeout_s)
         await publisher.open(handler)
@@ -197,19 +216,29 @@ async def _open(
             strategy=strategy,
             clock=clock,
             stall_timeout_s=window.stall_timeout_s,
-            on_closed=free_server,
-            telemetry=witness,
+            on_closed=closed,
+            telemetry=told,
         )
     )
-    if witness is not None:
-        witness.begin()
+    if told is not None:
+        told.begin()
     return bus[0]
 
 
-def _witness(
+def _attributes(publisher: Publisher, servers: Sequence[str]) -> dict[str, str | int]:
+    """What all telemetry of a bus and all its log records say of the broker."""
+    first = urlsplit(servers[0]) if servers else None
+    attributes: dict[str, str | int] = {names.MESSAGING_SYSTEM: publisher.capabilities.system}
+    if first is not None and first.hostname:
+        attributes[names.SERVER_ADDRESS] = first.hostname
+        if first.port:
+            attributes[names.SERVER_PORT] = first.port
+    return attributes
+
+
+def _telemetry(
     config: TelemetryConfig,
-    publisher: Publisher,
-    servers: Sequence[str],
+    attributes: Mapping[str, str | int],
     clock: SystemClock,
     snapshot: Callable[[], BusSnapshot],
 ) -> BusTelemetry | None:
@@ -224,10 +253,6 @@ def _witness(
 
     if config.enabled is None and not sdk_is_set_up():
         return None
-    first = urlsplit(servers[0]) if servers else None
-    attributes: dict[str, str | int] = {"messaging.system": publisher.capabilities.system}
-    if first is not None and first.hostname:
-        attributes |= {"server.address": first.hostname} | ({"server.port": first.port} if first.port else {})
     return BusTelemetry(config, attributes, clock, snapshot, asyncio.get_running_loop().call_later)
 
 

@@ -128,11 +128,10 @@ _SORT_FROM = 64
 class LatencyCounter:
     """A growing histogram: counts in the buckets of this file. One thread adds; ``histogram`` is a copy for anybody."""
 
-    __slots__ = ("_counts", "_max_ns", "_sum_ns", "_total")
+    __slots__ = ("_counts", "_max_ns", "_sum_ns")
 
     def __init__(self) -> None:
         self._counts = [0] * BUCKETS
-        self._total = 0
         self._sum_ns = 0
         self._max_ns = 0
 
@@ -143,7 +142,6 @@ class LatencyCounter:
                 self._counts[bucket_of(ns)] += 1
         else:
             self._add_sorted(sorted(latencies_ns))
-        self._total += len(latencies_ns)
         self._sum_ns += sum(latencies_ns)
         self._max_ns = max(self._max_ns, max(latencies_ns, default=0))
 
@@ -157,6 +155,7 @@ class LatencyCounter:
             begin = end
 
     def histogram(self) -> LatencyHistogram:
-        """What was counted so far. From another thread than the one that adds it may be a batch behind in its sum."""
+        """What was counted so far. From another thread than the one that adds it may be a batch behind in its sum and
+        maximum; the total is always that of the counts, as OTLP wants it."""
         counts = {index: count for index, count in enumerate(self._counts) if count}
-        return LatencyHistogram(counts, self._total, self._sum_ns, self._max_ns)
+        return LatencyHistogram(counts, sum(counts.values()), self._sum_ns, self._max_ns)

@@ -80,6 +80,15 @@ class OtlpReceiver:
             for span in scope.spans
         ]
 
+    def records(self) -> list[Any]:
+        return [
+            record
+            for request in self.requests["logs"]
+            for resource in request.resource_logs
+            for scope in resource.scope_logs
+            for record in scope.log_records
+        ]
+
     def _keep(self, signal: str, request: Any) -> None:
         with self._arrived:
             self.requests[signal].append(request)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import signal
 import socket
 import sysconfig
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +18,15 @@ from tests.kafka_process import KafkaProcess
 from tests.telemetry_fakes import free_port
 
 _START_S = 20.0
+_END_S = 10.0
+_RESOURCE = re.compile(r"^Resource(Metrics|Spans|Logs) #\d+$", re.MULTILINE)
+_METRIC = re.compile(r"^Metric #\d+$", re.MULTILINE)
+_POINT = re.compile(r"^(?:Number|Histogram)DataPoints #\d+$", re.MULTILINE)
+_SPAN = re.compile(r"^Span #\d+$", re.MULTILINE)
+_ATTRIBUTE = re.compile(r"^ +-> ([\w.]+): [A-Z]\w*\((.*)\)$", re.MULTILINE)
+_VALUE = re.compile(r"^(?:Value|Count): (.+)$", re.MULTILINE)
+
+Attributes = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,7 @@ class Rotel:
     grpc_port: int
     http_port: int
     output: Path
+    process: KafkaProcess = field(repr=False)
 
     def endpoint(self, protocol: str) -> str:
         return f"http://127.0.0.1:{self.grpc_port if protocol == 'grpc' else self.http_port}"
@@ -40,6 +52,31 @@ class Rotel:
             time.sleep(0.02)  # between two looks at a file that another process writes
         return text
 
+    def end(self) -> None:
+        """Have it print all that it received, and end. What is told afterwards is the whole."""
+        self.process.signal(signal.SIGTERM)
+        self.process.wait_for_end(_END_S)
+        assert self.process.status == 0, self.text()[-2000:]
+
+    def points(self, service: str, metric: str) -> list[tuple[Attributes, float]]:
+        """The points that a service sent of a metric in its last export: attributes, and value or count."""
+        found: list[tuple[Attributes, float]] = []
+        for export in self._sections("Metrics", service):
+            for told in _METRIC.split(export)[1:]:
+                if f"-> Name: {metric}\n" in told:
+                    found = [(_attributes(point), _value(point)) for point in _POINT.split(told)[1:]]
+        return found
+
+    def spans(self, service: str) -> list[Attributes]:
+        """The attributes of all spans that a service sent."""
+        return [_attributes(span) for export in self._sections("Spans", service) for span in _SPAN.split(export)[1:]]
+
+    def _sections(self, kind: str, service: str) -> list[str]:
+        """What it printed of each resource of that kind and service, oldest first."""
+        _, *parts = _RESOURCE.split(self.text())
+        of_service = f"-> service.name: Str({service})\n"
+        return [text for of, text in zip(parts[::2], parts[1::2], strict=True) if of == kind and of_service in text]
+
 
 @contextlib.contextmanager
 def rotel(folder: Path) -> Iterator[Rotel]:
@@ -47,8 +84,9 @@ def rotel(folder: Path) -> Iterator[Rotel]:
     spec = find_spec("rotel")
     assert spec is not None
     assert spec.origin is not None
-    agent = Rotel(free_port(), free_port(), folder / "rotel.txt")
-    process = KafkaProcess(folder, folder / "store", agent.output)
+    output = folder / "rotel.txt"
+    process = KafkaProcess(folder, folder / "store", output)
+    agent = Rotel(free_port(), free_port(), output, process)
     try:
         process.start(
             [
@@ -69,6 +107,16 @@ def rotel(folder: Path) -> Iterator[Rotel]:
         yield agent
     finally:
         process.close()
+
+
+def _attributes(printed: str) -> Attributes:
+    return dict(_ATTRIBUTE.findall(printed))
+
+
+def _value(printed: str) -> float:
+    found = _VALUE.search(printed)
+    assert found is not None, printed
+    return float(found[1])
 
 
 def _answers(port: int, process: KafkaProcess) -> bool:

@@ -51,7 +51,7 @@ class Sdk:
         monkeypatch.setattr(trace, "get_tracer", self.tracers.get_tracer)
         monkeypatch.setattr(metrics, "get_meter_provider", lambda: self.meters)
         monkeypatch.setattr(instruments, "_observed", WeakSet())
-        monkeypatch.setattr(source, "_live", [])
+        monkeypatch.setattr(source, "_live", {})
         monkeypatch.setattr(source, "_retired", {})
         return self
 

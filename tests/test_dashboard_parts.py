@@ -284,6 +284,22 @@ def test_duration_has_the_unit_that_suits_it(seconds: float | None, text: str) -
 
 
 @pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-0.2, "just now"),
+        (0.9, "just now"),
+        (1.9, "1 s ago"),
+        (59.9, "59 s ago"),
+        (125, "2 min ago"),
+        (7300, "2 h ago"),
+    ],
+)
+def test_what_is_past_is_told_in_whole_units(seconds: float, text: str) -> None:
+    """A clock that differs a little from the worker's makes nothing happen in the future."""
+    assert style.ago(seconds).replace(style.THIN_SPACE, " ") == text
+
+
+@pytest.mark.parametrize(
     ("ratio", "text"),
     [
         (None, "\N{EN DASH}"),

@@ -18,6 +18,8 @@ from eventbus import ConnectFailed
 from eventbus.embedded.kafka import EmbeddedKafka
 from eventbus.embedded.nats import EmbeddedNats
 from eventbus.observe import RunStatus, StoreReader
+from eventbus.telemetry.status import ExportStatus
+from tests.otlp_receiver import OtlpReceiver
 
 SETTINGS = LoadSettings(url="nats://127.0.0.1:4222", topic="demo.events", rate=100.0)
 
@@ -44,6 +46,14 @@ print('{"event": "error", "text": "no broker answers at nats://127.0.0.1:4222"}'
 sys.stdin.read()
 """
 CRASHING = "import sys; sys.stdin.readline(); sys.exit('the disk is full')"
+
+
+def telling(exports: int, failures: int = 0) -> str:
+    """A line of a worker that tells of its telemetry."""
+    target = ExportStatus("traces", "otlp", "http://127.0.0.1:4317", "grpc", exports, failures=failures)
+    return f"print({json.dumps(json.dumps({'event': 'telemetry', 'targets': [target.to_dict()]}))}, flush=True)"
+
+
 DYING = OBEDIENT.replace(
     "open(sys.argv", "import os, threading; threading.Timer(0.2, os._exit, [3]).start(); open(sys.argv"
 )
@@ -230,6 +240,66 @@ def test_worker_that_dies_in_the_run_is_told(control: Callable[..., LoadControl]
         load.set_rate(5.0)
 
 
+def test_telemetry_is_handed_out_until_the_next_worker_tells_of_its_own(control: Callable[..., LoadControl]) -> None:
+    """Nothing before the first run; then the newest that its worker told, which may come after the end of the run."""
+    load = control(
+        OBEDIENT.replace('say(event="ready")', f'say(event="ready")\n{telling(0)}').replace(
+            "    elif command", f"        {telling(3)}\n    elif command", 1
+        )
+        + telling(8, failures=1)
+    )
+    assert load.status().telemetry == ()
+    load.start(SETTINGS)
+    eventually(lambda: [target.exports for target in load.status().telemetry] == [3])
+    assert load.status().phase is Phase.RUNNING
+    load.stop()
+    eventually(lambda: [(target.exports, target.failures) for target in load.status().telemetry] == [(8, 1)])
+    assert load.status().phase is Phase.IDLE
+    assert load.status().run_id == "run-7"
+    assert load.status().error is None
+    load.start(SETTINGS)
+    eventually(lambda: [target.exports for target in load.status().telemetry] == [3])
+
+
+def test_telemetry_of_a_worker_that_was_refused_its_broker_is_told(control: Callable[..., LoadControl]) -> None:
+    """A run that never began is no reason to forget what its worker said of its telemetry."""
+    load = control(REFUSING.replace("sys.stdin.readline()", f"{telling(0)}; sys.stdin.readline()"))
+    with pytest.raises(LoadRefused, match="no broker answers"):
+        load.start(SETTINGS)
+    assert [target.endpoint for target in load.status().telemetry] == ["http://127.0.0.1:4317"]
+
+
+def test_worker_stopped_by_a_wrong_variable_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real worker does not begin with it; its one line reaches the user, and no advice that would not help."""
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "gprc")
+    load = LoadControl(tmp_path / "runs.db", brokers={})
+    try:
+        with pytest.raises(
+            LoadRefused, match=r"OTEL_EXPORTER_OTLP_PROTOCOL is 'gprc'; use one of grpc, http/protobuf\.$"
+        ):
+            load.start(LoadSettings(url="memory://", topic="demo.events", rate=1.0))
+    finally:
+        load.close(0.0)
+
+
+def test_telemetry_of_a_real_run_is_what_the_collector_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the run and its worker's last exports the control has the counts of the collector."""
+    with OtlpReceiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint("grpc"))
+        load = LoadControl(tmp_path / "runs.db", brokers={})
+        try:
+            load.start(LoadSettings(url="memory://", topic="demo.events", rate=500.0, duration_s=0.3))
+            eventually(lambda: not load.status().active)
+            eventually(lambda: any(target.exports for target in load.status().telemetry))
+        finally:
+            load.close()
+        told = {target.signal: target for target in load.status().telemetry}
+        assert list(told) == ["traces", "metrics", "logs"]
+        for signal, requests in receiver.requests.items():
+            assert (told[signal].exports, told[signal].failures) == (len(requests), 0)
+
+
 def test_close_is_bounded_even_for_a_deaf_worker(
     control: Callable[..., LoadControl], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,10 +338,12 @@ def test_real_worker_publishes_to_the_real_embedded_broker(url: str, tmp_path: P
     try:
         run_id = load.start(LoadSettings(url=url, topic="demo.events", rate=500.0, duration_s=1.0))
         eventually(lambda: not load.status().active, 20.0)
-        run = StoreReader(store).run(run_id)
         assert load.status().error is None
+        reader = StoreReader(store)
+        # The worker tells the end as soon as it is there; its store is written a moment later.
+        eventually(lambda: (found := reader.run(run_id)) is not None and found.status is RunStatus.FINISHED)
+        run = reader.run(run_id)
         assert run is not None
-        assert run.status is RunStatus.FINISHED
         assert run.report is not None
         assert run.report["acked"] == run.report["accepted"] == 500
         assert f"embedded+{run.settings['embedded']}://" == url

@@ -33,12 +33,13 @@ LAYERS: tuple[frozenset[str], ...] = (
             "url",
             "clock",
             "inspection",
+            "toml_text",
         }
     ),
     frozenset({"ports", "receipt"}),
     frozenset({"ack"}),
     frozenset({"publishers", "observe", "telemetry", "alerts", "load", "faults", "embedded", "viz", "audit"}),
-    frozenset({"bus", "routing", "connect", "doctor", "cli", "__main__", "__init__"}),
+    frozenset({"bus", "routing", "connect", "doctor", "runs", "cli", "__main__", "__init__"}),
 )
 """Parts of eventbus from the bottom up; each module belongs to the part that its first name after eventbus says."""
 
@@ -57,7 +58,9 @@ FOR_USERS = frozenset(
         "eventbus.observe.reader",
         "eventbus.observe.run",
         "eventbus.observe.schema",
+        "eventbus.telemetry.environment",
         "eventbus.telemetry.setup",
+        "eventbus.telemetry.status",
     }
 )
 """What dashboard/, benchmarks/, examples/ and notebooks/ may import, besides the values and the ports."""

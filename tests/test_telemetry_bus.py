@@ -241,6 +241,33 @@ async def test_trace_goes_on_in_a_kafka_topic(sdk: Sdk) -> None:
     assert attribute(span, names.MESSAGING_SYSTEM) == "kafka"
 
 
+@pytest.mark.integration
+async def test_trace_goes_on_in_a_consumer_of_a_real_kafka(sdk: Sdk, kafka: str) -> None:
+    """A consumer that takes the context from the record's headers makes its spans in the caller's trace, as children of
+    the span that ended with the broker's ack; the messages before it carry none."""
+    topic, tracer = kafka_tools.new_topic(), sdk.tracers.get_tracer("app")
+    await kafka_tools.create_topic(kafka, topic)
+    async with eventbus.connect(f"kafka://{kafka}", topics=[TopicConfig(topic)], telemetry=NONE) as bus:
+        for _ in range(20):
+            await bus.publish(topic, b"before")
+        with tracer.start_as_current_span("caller") as caller:
+            report = await (await bus.publish(topic, b"traced", headers={"kind": "order"}))
+    records = await kafka_tools.read_back(kafka, topic)
+    carrying = [record for record in records if record.header("traceparent") is not None]
+    assert [record.value for record in carrying] == [b"traced"]
+    headers = {name: value.decode() for name, value in carrying[0].headers}
+    with tracer.start_as_current_span("process", propagate.extract(headers), SpanKind.CONSUMER):
+        pass
+    sent, processed = (next(s for s in sdk.spans if s.name == name) for name in (f"send {topic}", "process"))
+    assert processed.parent is not None
+    assert sent.context is not None
+    assert sent.parent is not None
+    assert report.position is not None
+    assert (processed.parent.trace_id, processed.parent.span_id) == (sent.context.trace_id, sent.context.span_id)
+    assert (sent.parent.trace_id, sent.parent.span_id) == caller.get_span_context()[:2]
+    assert attribute(sent, names.MESSAGING_KAFKA_OFFSET) == carrying[0].offset == report.position.offset
+
+
 # ---- what is told, and what is left behind ----------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from eventbus.report import AckOutcome
 from eventbus.snapshot import BusSnapshot, ConnectionState
 from eventbus.telemetry import source
 from eventbus.telemetry.meter import OutcomeMeter
-from eventbus.telemetry.source import MOST_DESTINATIONS, OTHER, Outcome, Retired
+from eventbus.telemetry.source import MOST_DESTINATIONS, MOST_SERVERS, OTHER, Outcome, Retired
 from tests.fakes import FakeLedger, route
 from tests.telemetry_sdk import ATTRIBUTES
 
@@ -45,7 +45,7 @@ def totals(counted: OutcomeMeter | Retired) -> dict[Outcome, int]:
 
 @pytest.fixture(autouse=True)
 def no_buses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "_live", [])
+    monkeypatch.setattr(source, "_live", {})
     monkeypatch.setattr(source, "_retired", {})
 
 
@@ -101,6 +101,37 @@ def test_very_many_destinations_of_buses_that_come_and_go() -> None:
     (retired,) = source.sources()
     assert sum(histogram.total for histogram in retired.durations().values()) == 600
     assert len(retired.durations()) == MOST_DESTINATIONS + 1
+
+
+def test_bus_at_ever_new_servers() -> None:
+    """The first servers are told apart, all others together, from each bus's begin to after its end: the number of
+    series is bounded, no total of any ever shrinks, and nothing that was told of one is told again of another."""
+    seen: Counter[int | str] = Counter()
+    for number in range(3 * MOST_SERVERS):
+        bus = OutcomeMeter({**ATTRIBUTES, "server.port": number}, 1, empty)
+        source.register(bus)
+        bus.ended(AckOutcome.ACKED, [message("a")] * 2, 1)
+        while_open = by_port()
+        source.retire(bus)
+        assert by_port() == while_open
+        assert all(while_open[port] >= count for port, count in seen.items())
+        assert while_open.total() == 2 * (number + 1)
+        seen = while_open
+    assert [seen[port] for port in range(MOST_SERVERS)] == [2] * MOST_SERVERS
+    assert (len(seen), seen[OTHER]) == (MOST_SERVERS + 1, 2 * 2 * MOST_SERVERS)
+    known = OutcomeMeter({**ATTRIBUTES, "server.port": 0}, 1, empty)
+    source.register(known)
+    known.ended(AckOutcome.ACKED, [message("a")], 1)
+    assert by_port() == seen + Counter({0: 1})
+
+
+def by_port() -> Counter[int | str]:
+    """Messages by the server that they are told of."""
+    found: Counter[int | str] = Counter()
+    for told in source.sources():
+        place = told.attributes.get("server.port", told.attributes["server.address"])
+        found[place] += sum(histogram.total for histogram in told.durations().values())
+    return found
 
 
 def test_closed_buses_are_added_up() -> None:

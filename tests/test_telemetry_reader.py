@@ -72,10 +72,18 @@ class Capture(MetricExporter):
 _addresses = itertools.count()
 
 
+@pytest.fixture(autouse=True)
+def no_buses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "_live", {})
+    monkeypatch.setattr(source, "_retired", {})
+
+
 class Fleet:
-    """Buses that come and go; what they counted in all, by the points that it must arrive in."""
+    """Buses that come and go; what they counted in all, by the points that it must arrive in. One at a time."""
 
     def __init__(self) -> None:
+        source._live.clear()  # of the fleet before, which hypothesis may have left in the middle: there are only so
+        source._retired.clear()  # many servers
         self.address = f"fleet-{next(_addresses)}"
         self.live: list[FakeBus] = []
         self.counts: Counter[tuple[int, Outcome]] = Counter()

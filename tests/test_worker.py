@@ -23,6 +23,9 @@ from eventbus.clock import SystemClock
 from eventbus.errors import ConnectFailed
 from eventbus.load.worker import MAX_LINE_BYTES, Worker, read_lines
 from eventbus.observe import RunStatus, StoreReader, StoreWriter
+from eventbus.telemetry.status import ExportStatus
+from tests.otlp_receiver import OtlpReceiver
+from tests.telemetry_fakes import free_port
 
 WAIT_S = 20.0
 
@@ -30,11 +33,11 @@ WAIT_S = 20.0
 class Driver:
     """A worker on this loop, and what it replied."""
 
-    def __init__(self, store: Path, connect: Any = eventbus.connect) -> None:
+    def __init__(self, store: Path, connect: Any = eventbus.connect, **settings: Any) -> None:
         self.writer = StoreWriter(store)
         self.reader = StoreReader(store)
         self.replies: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
-        self.worker = Worker(connect, self.writer, self.replies.put_nowait, clock=SystemClock())
+        self.worker = Worker(connect, self.writer, self.replies.put_nowait, clock=SystemClock(), **settings)
         self.task = asyncio.create_task(self.worker.work())
 
     def send(self, **command: Any) -> None:
@@ -225,6 +228,45 @@ async def test_store_that_cannot_be_written_is_told_once(tmp_path: Path) -> None
     assert driver.replies.empty()
 
 
+async def test_telemetry_is_told_where_it_changed(tmp_path: Path) -> None:
+    """Where it goes is told at once, and whether it arrives whenever that has changed: at most every so often, before
+    the end of a run, and after the end of the worker; what is as before is not told again."""
+    target = {"signal": "traces", "exports": 0}
+    driver = Driver(tmp_path / "runs.db", telemetry=lambda: [dict(target)], telemetry_every_s=0.01)
+    await driver.expect("ready")
+    assert await driver.expect("telemetry") == {"event": "telemetry", "targets": [{"signal": "traces", "exports": 0}]}
+    target["exports"] = 1
+    assert (await driver.expect("telemetry"))["targets"] == [{"signal": "traces", "exports": 1}]
+    driver.send(cmd="start", url="memory://", count=1)
+    await driver.expect("started")
+    await driver.expect("ended")
+    driver.send(cmd="quit")
+    await driver.over()
+    target["exports"] = 2
+    driver.worker.tell_telemetry()
+    assert (await driver.expect("telemetry"))["targets"] == [{"signal": "traces", "exports": 2}]
+    assert driver.writer.close(10)
+    assert driver.replies.empty()
+
+
+async def test_telemetry_is_told_before_the_end_of_a_run(tmp_path: Path) -> None:
+    """Who reads that a run has ended knows already what became of its telemetry until then."""
+    asked = 0
+
+    def telemetry() -> list[Mapping[str, Any]]:
+        nonlocal asked
+        asked += 1
+        return [{"signal": "traces", "exports": asked}]
+
+    driver = Driver(tmp_path / "runs.db", telemetry=telemetry, telemetry_every_s=60)
+    driver.send(cmd="start", url="memory://", count=1)
+    told = [(await driver.reply())["event"] for _ in range(5)]
+    assert told == ["ready", "telemetry", "started", "telemetry", "ended"]
+    driver.worker.leave()
+    await driver.over()
+    assert driver.writer.close(10)
+
+
 async def test_lines_of_a_descriptor() -> None:
     """Lines arrive whole however they are cut, the last one also without its end, an endless one is cut."""
     lines: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -252,12 +294,14 @@ async def test_lines_of_a_descriptor() -> None:
 class Process:
     """``python -m eventbus worker``, its replies read by a thread."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, **variables: str) -> None:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "eventbus", "worker", "--store", str(store)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            env={**environment, **{f"OTEL_{name}": value for name, value in variables.items()}},
         )
         self.replies: queue.Queue[Mapping[str, Any] | None] = queue.Queue()
         self.said = io.BytesIO()
@@ -353,6 +397,69 @@ def test_killed_process_leaves_an_interrupted_run(tmp_path: Path, process: Proce
     after = reader.run(run_id)
     assert after is not None
     assert after.status is RunStatus.INTERRUPTED
+
+
+def run_with_telemetry(store: Path, **variables: str) -> tuple[list[ExportStatus], Mapping[str, Any], str]:
+    """A run of 5,000 messages: what was told last of each target, the report, and what standard error had."""
+    process = Process(store, **variables)
+    try:
+        process.expect("ready")
+        first = process.expect("telemetry")
+        assert not any(target["exports"] or target["failures"] for target in first["targets"])
+        process.send(cmd="start", url="memory://", rate=20_000, count=5000)
+        told, report = first["targets"], {}
+        while (reply := process.replies.get(timeout=WAIT_S)) is not None:
+            if reply["event"] == "telemetry":
+                told = reply["targets"]
+            elif reply["event"] == "ended":
+                report = reply["report"]
+                process.close_input()
+        assert process.end() == 0
+    finally:
+        process.process.kill()
+        process.end()
+    return [ExportStatus.from_dict(target) for target in told], report, process.said.getvalue().decode()
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_process_tells_that_its_telemetry_arrives(tmp_path: Path, protocol: str) -> None:
+    """What is told last is what the collector has, also of a run that ends before anything is due."""
+    with OtlpReceiver() as receiver:
+        told, report, said = run_with_telemetry(
+            tmp_path / "runs.db",
+            EXPORTER_OTLP_ENDPOINT=receiver.endpoint(protocol),
+            EXPORTER_OTLP_PROTOCOL=protocol,
+            LOGS_EXPORTER="none",
+        )
+        sent = list(receiver.points("messaging.client.sent.messages"))
+    assert report["acked"] == 5000
+    assert [(one.signal, one.protocol) for one in told] == [("traces", protocol), ("metrics", protocol)]
+    by_signal = {one.signal: one for one in told}
+    assert by_signal["traces"].items == len(receiver.spans())  # by chance nearly always a few
+    assert by_signal["metrics"].exports == len(receiver.requests["metrics"]) > 0
+    assert not any(one.failing or one.failures or one.dropped for one in told)
+    assert sent[-1].as_int == 5000
+    assert said == ""
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_process_tells_that_its_telemetry_does_not_arrive(tmp_path: Path, protocol: str) -> None:
+    """Nobody listens: the run is as good as any, and each target says how often it failed, what was lost, and why."""
+    told, report, _ = run_with_telemetry(
+        tmp_path / "runs.db",
+        EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{free_port()}",
+        EXPORTER_OTLP_PROTOCOL=protocol,
+        EXPORTER_OTLP_TIMEOUT="1",
+        LOGS_EXPORTER="none",
+    )
+    assert report["acked"] == report["accepted"] == 5000
+    assert [one.signal for one in told] == ["traces", "metrics"]
+    assert all((one.exports, one.last_success_s) == (0, None) for one in told)
+    metrics = told[1]
+    assert metrics.failing
+    assert metrics.failures > 0
+    assert metrics.lost > 0
+    assert "refused" in (metrics.last_reason or "")
 
 
 @pytest.mark.integration

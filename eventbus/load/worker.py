@@ -13,6 +13,10 @@ Replies go to standard output:
     {"event": "started", "run_id": ..., "url": ...}                url without user and password
     {"event": "error", "text": ...}                                a command that could not be carried out
     {"event": "ended", "run_id": ..., "status": ..., "error": ..., "report": {...}}
+    {"event": "telemetry", "targets": [{"signal": ..., "endpoint": ..., "exports": ..., ...}]}
+
+The last one has the names of ExportStatus. It comes after ready, every 2 s where something changed, before ended, and
+as the last line of all, since much is exported only at the end; not at all where telemetry goes nowhere.
 
 Nothing but a reply follows a bad command: what runs goes on. Standard input closing, SIGINT and SIGTERM mean quit with
 a shorter drain (5 s): whoever started this process is gone, or wants it to be. Figures go into the store.
@@ -24,7 +28,7 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -36,20 +40,33 @@ from eventbus.observe import Sample, StoreWriter
 from eventbus.ports import Clock
 
 MAX_LINE_BYTES = 64 * 1024
+TELEMETRY_EVERY_S = 2.0
+"""Between two looks at whether telemetry arrives: soon enough for a person, and far more often than it is exported."""
 _SHOWN = 80
 _EXAMPLE = '{"cmd": "stop"}'
 
 Reply = Callable[[Mapping[str, Any]], None]
+Telemetry = Callable[[], Sequence[Mapping[str, Any]]]
+"""Where telemetry goes and whether it arrives, as plain values for JSON. Never waits."""
 
 
 class Worker:
     """Carries out commands; lives on one event loop and is called there only.
 
     connect: ``eventbus.connect``. writer: where runs are recorded; stays open when the worker ends. reply: takes one
-    reply; it must not raise.
+    reply; it must not raise. telemetry: default goes nowhere. telemetry_every_s: how often it is looked at.
     """
 
-    def __init__(self, connect: Connect, writer: StoreWriter, reply: Reply, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        connect: Connect,
+        writer: StoreWriter,
+        reply: Reply,
+        *,
+        clock: Clock,
+        telemetry: Telemetry = tuple,
+        telemetry_every_s: float = TELEMETRY_EVERY_S,
+    ) -> None:
         self._connect = connect
         self._writer = writer
         self._reply = reply
@@ -58,13 +75,33 @@ class Worker:
         self._run: LoadRun | None = None
         self._leaving = asyncio.Event()
         self._store_error_told = False
+        self._telemetry = telemetry
+        self._telemetry_every_s = telemetry_every_s
+        self._telemetry_told: list[Mapping[str, Any]] = []
+        self._telemetry_timer: asyncio.TimerHandle | None = None
 
     async def work(self) -> None:
         """Say ready, carry out commands until one of them or ``leave`` ends it, and then end what runs."""
         self._reply({"event": "ready"})
-        await self._leaving.wait()
-        if self._task is not None:
-            await asyncio.wait([self._task])
+        try:
+            self._watch_telemetry()
+            await self._leaving.wait()
+            if self._task is not None:
+                await asyncio.wait([self._task])
+        finally:
+            if self._telemetry_timer is not None:
+                self._telemetry_timer.cancel()
+
+    def tell_telemetry(self) -> None:
+        """Tell where telemetry goes and whether it arrives, unless nothing changed since it was told last.
+
+        The only method that may be called after the end of ``work`` and without a loop: what was exported last is known
+        once telemetry was shut down.
+        """
+        targets = list(self._telemetry())
+        if targets != self._telemetry_told:
+            self._telemetry_told = targets
+            self._reply({"event": "telemetry", "targets": targets})
 
     def command(self, line: bytes) -> None:
         """Carry out one line. Never raises and never waits: what is wrong with it becomes a reply."""
@@ -144,7 +181,14 @@ class Worker:
         finally:
             run, self._run, self._task = self._run, None, None  # what follows "ended" may be a start
             if run is not None and end is not None:
+                self.tell_telemetry()
                 self._reply({"event": "ended", "run_id": run.run_id, **end})
+
+    def _watch_telemetry(self) -> None:
+        self.tell_telemetry()
+        if self._telemetry_told:  # where it goes is settled before the worker begins: nowhere stays nowhere
+            loop = asyncio.get_running_loop()
+            self._telemetry_timer = loop.call_later(self._telemetry_every_s, self._watch_telemetry)
 
     def _sampled(self, sample: Sample) -> None:
         error = self._writer.error

@@ -54,7 +54,7 @@ def observe_buses() -> None:
         names.Instrument.GAUGE: meter.create_observable_gauge,
     }
     for metric in names.METRICS:
-        if metric.instrument is names.Instrument.HISTOGRAM:
+        if metric in (names.OPERATION_DURATION, names.EXPORTS):  # of our own set-up
             continue
         if own_histogram and metric in (names.DURATION_BUCKET, names.DURATION_SUM):
             continue
@@ -112,7 +112,7 @@ def _cumulative(histogram: LatencyHistogram) -> Iterable[tuple[str, int]]:
             below += counts[position][1]
             position += 1
         yield f"{bound_s:g}", below
-    yield "+Inf", sum(histogram.counts.values())  # total may be a batch behind, in another thread
+    yield "+Inf", histogram.total
 
 
 def _middle_ns(bucket: int) -> float:

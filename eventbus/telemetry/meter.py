@@ -65,7 +65,7 @@ class OutcomeMeter:
         return counter
 
     def durations(self) -> Mapping[Outcome, LatencyHistogram]:
-        """From publish to outcome, by outcome; a copy."""
+        """From acceptance to outcome, by outcome; a copy."""
         return {key: counter.histogram() for key, counter in list(self._counters.items())}
 
     def snapshot(self) -> BusSnapshot:

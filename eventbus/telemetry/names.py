@@ -37,6 +37,18 @@ ACK_LATE = "eventbus.ack.late"
 NATS_STREAM = "eventbus.nats.stream"
 NATS_SEQUENCE = "eventbus.nats.sequence"
 LE = "le"
+BUS_ID = "eventbus.bus.id"
+EVENT_KIND = "eventbus.event.kind"
+EVENT_COUNT = "eventbus.event.count"
+EXPORT_SIGNAL = "eventbus.telemetry.signal"
+EXPORT_EXPORTER = "eventbus.telemetry.exporter"
+EXPORT_RESULT = "eventbus.telemetry.result"
+
+# Fields of a log record that name its trace, as OpenTelemetry has them for logs that do not travel by OTLP. There
+# they become the record's own trace id, span id and flags.
+LOG_TRACE_ID = "trace_id"
+LOG_SPAN_ID = "span_id"
+LOG_TRACE_FLAGS = "trace_flags"
 
 OPERATION_TYPE = "send"
 """Value of messaging.operation.type: handing a message to a broker, in the words of the conventions."""
@@ -83,9 +95,13 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     ),
     Attribute(MESSAGING_DESTINATION_PARTITION_ID, "The partition that an ack named (Kafka).", "3"),
     Attribute(MESSAGING_MESSAGE_ID, "The id that deduplicates and that reports carry.", "bus-000000000000007"),
-    Attribute(MESSAGING_BATCH_MESSAGE_COUNT, "How many failures a span stands for; absent where it is one.", "412"),
+    Attribute(
+        MESSAGING_BATCH_MESSAGE_COUNT,
+        "How many failures a span or log record stands for; on a span absent where it is one.",
+        "412",
+    ),
     Attribute(MESSAGING_KAFKA_OFFSET, "Where an ack says the message lies in its partition.", "1048"),
-    Attribute(SERVER_ADDRESS, "Host of the broker.", "127.0.0.1"),
+    Attribute(SERVER_ADDRESS, "Host of the broker. `_OTHER` for metrics of one broker too many.", "127.0.0.1"),
     Attribute(SERVER_PORT, "Port of the broker.", "4222"),
     Attribute(ERROR_TYPE, "What went wrong; absent where nothing did. Values below.", "timeout"),
     Attribute(ACK_OUTCOME, "What became of the message. Values below.", "acked"),
@@ -94,6 +110,12 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute(NATS_STREAM, "The stream that an ack named.", "ORDERS"),
     Attribute(NATS_SEQUENCE, "The sequence in the stream that an ack named.", "1048"),
     Attribute(LE, "Upper bound of a bucket in seconds, as Prometheus writes it.", "0.0025"),
+    Attribute(BUS_ID, "Which bus of the process; message ids that it makes begin with it.", "9f1c03a2b7d4"),
+    Attribute(EVENT_KIND, "What happened. Values below.", "disconnected"),
+    Attribute(EVENT_COUNT, "How many events of this kind a log record stands for.", "1"),
+    Attribute(EXPORT_SIGNAL, "`traces`, `metrics` or `logs`.", "traces"),
+    Attribute(EXPORT_EXPORTER, "`otlp`, `console` or `prometheus`.", "otlp"),
+    Attribute(EXPORT_RESULT, "`success` or `failure`.", "success"),
 )
 
 _BUS = (MESSAGING_SYSTEM, SERVER_ADDRESS, SERVER_PORT)
@@ -199,7 +221,9 @@ OPERATION_DURATION = Metric(
     "messaging.client.operation.duration",
     Instrument.HISTOGRAM,
     "s",
-    "From publish to outcome, waiting and retries included. Only where AckScope's own set-up collects it.",
+    "From acceptance to outcome: retries and the pauses before them included, and waiting for a connection or for the "
+    "topic to be prepared; waiting for room in the window is before it, and counted as stalled time. Only where "
+    "AckScope's own set-up collects it.",
     _OPERATION,
 )
 DURATION_BUCKET = Metric(
@@ -273,6 +297,13 @@ UNACKNOWLEDGED = Metric(
     "{message}",
     "Messages sent in a way that has no ack (core NATS, or acks ignored). They have no outcome: only this counts them.",
 )
+EXPORTS = Metric(
+    "eventbus.telemetry.exports",
+    Instrument.COUNTER,
+    "{export}",
+    "Exports of telemetry by signal, exporter and result. Only where AckScope's own set-up exports.",
+    (EXPORT_SIGNAL, EXPORT_EXPORTER, EXPORT_RESULT),
+)
 
 METRICS: tuple[Metric, ...] = (
     SENT_MESSAGES,
@@ -290,4 +321,42 @@ METRICS: tuple[Metric, ...] = (
     FAILED_ATTEMPTS,
     LATE_ACKS,
     UNACKNOWLEDGED,
+    EXPORTS,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One kind of log record. level: the names of the levels it can have. attributes: all its fields; those of its
+    trace come on top."""
+
+    logger: str
+    level: str
+    text: str
+    attributes: tuple[str, ...]
+
+
+FAILURE_RECORD = Record(
+    "eventbus.failures",
+    "WARNING; INFO for late acks",
+    "Messages of one topic, outcome and error type: the first at once, then at most one record a second with the count "
+    "since. With id and trace of one of them.",
+    (
+        BUS_ID,
+        *_BUS,
+        MESSAGING_DESTINATION_NAME,
+        ACK_OUTCOME,
+        ERROR_TYPE,
+        MESSAGING_BATCH_MESSAGE_COUNT,
+        MESSAGING_MESSAGE_ID,
+        ACK_LATE,
+    ),
+)
+EVENT_RECORD = Record(
+    "eventbus.events",
+    "WARNING or INFO",
+    "A change of the state of a connection, a topic or the window: each, up to 10 of a kind in a second; beyond it the "
+    "last one, with the count.",
+    (BUS_ID, *_BUS, EVENT_KIND, EVENT_COUNT),
+)
+RECORDS = (FAILURE_RECORD, EVENT_RECORD)

@@ -24,14 +24,6 @@ from eventbus.telemetry.reader import PeriodicReader, Sources, WithDurations
 from eventbus.telemetry.source import sources as all_sources
 from eventbus.telemetry.status import ExportLog
 
-EXPORTS = names.Metric(
-    "eventbus.telemetry.exports",
-    names.Instrument.COUNTER,
-    "{export}",
-    "Exports of telemetry by signal, exporter and result (success or failure).",
-    ("signal", "exporter", "result"),
-)
-
 
 class HistogramProvider(MeterProvider):
     """A meter provider whose readers make the durations a histogram. eventbus_histogram: tells the instruments, which
@@ -109,12 +101,16 @@ class Providers:
 
         def observe(_: CallbackOptions) -> Iterable[Observation]:
             for log in self.logs:
-                attributes = {"signal": log.target.signal.value, "exporter": log.target.exporter}
+                attributes = {
+                    names.EXPORT_SIGNAL: log.target.signal.value,
+                    names.EXPORT_EXPORTER: log.target.exporter,
+                }
                 for result, count in zip(("success", "failure"), log.counts, strict=True):
-                    yield Observation(count, {**attributes, "result": result})
+                    yield Observation(count, {**attributes, names.EXPORT_RESULT: result})
 
         meter = meters.get_meter(names.SCOPE, schema_url=names.SCHEMA_URL)
-        meter.create_observable_counter(EXPORTS.name, [observe], EXPORTS.unit, EXPORTS.text)
+        metric = names.EXPORTS
+        meter.create_observable_counter(metric.name, [observe], metric.unit, metric.text)
 
     def flush(self) -> list[tuple[str, Callable[[], object]]]:
         """What exports all that waits; each call can wait long, and several may run at once."""

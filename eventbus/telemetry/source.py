@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from eventbus.latency import LatencyHistogram
 from eventbus.snapshot import BusSnapshot
+from eventbus.telemetry import names
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class MetricSource(Protocol):
         """See above."""
 
     def durations(self) -> Mapping[Outcome, LatencyHistogram]:
-        """From publish to outcome, by outcome; a copy. ``total`` of each is how many messages ended so, exactly."""
+        """From acceptance to outcome, by outcome; a copy. ``total`` of each is how many messages ended so, exactly."""
 
     def snapshot(self) -> BusSnapshot:
         """The state now."""
@@ -54,6 +55,11 @@ class MetricSource(Protocol):
 
 MOST_DESTINATIONS = 200
 """Destinations counted apart, in a bus and in all closed ones with the same attributes; all others count as OTHER."""
+MOST_SERVERS = 50
+"""Combinations of messaging.system, server.address and server.port told apart in a process: the first ones. What buses
+of further ones count is told under the address OTHER from their begin on: an application that connects to ever new
+ports takes no more memory for it. They are never merged later: what was counted under one address and exported would
+be counted again under the other, in deltas and in rates."""
 OTHER = "_OTHER"
 """The conventions' word for what is not told apart."""
 
@@ -123,31 +129,53 @@ SUMMED = (
 )
 """Of a BusSnapshot, what only grows (but for ``unknown``), and so can be added up."""
 
+
+class Elsewhere:
+    """Implements MetricSource for a bus of one server too many: the same under the address OTHER."""
+
+    def __init__(self, source: MetricSource) -> None:
+        self.attributes: Mapping[str, str | int] = {
+            names.MESSAGING_SYSTEM: source.attributes[names.MESSAGING_SYSTEM],
+            names.SERVER_ADDRESS: OTHER,
+        }
+        self.started_ns = source.started_ns
+        self.durations = source.durations
+        self.snapshot = source.snapshot
+
+
 _Key = tuple[tuple[str, str | int], ...]
 _lock = threading.Lock()
-_live: list[MetricSource] = []
+_live: dict[MetricSource, MetricSource] = {}
+"""Each bus, and what is told of it: itself, or an Elsewhere."""
 _retired: dict[_Key, Retired] = {}
 
 
 def register(source: MetricSource) -> None:
     """From now on it is collected, until it is retired."""
     with _lock:
-        _live.append(source)
+        if source in _live:
+            return
+        known = {_key(told) for told in _live.values()} | _retired.keys()
+        _live[source] = source if _key(source) in known or len(known) < MOST_SERVERS else Elsewhere(source)
 
 
 def retire(source: MetricSource) -> None:
     """Its bus is closed: what it counted goes on to be told, and nothing of it is kept besides. Idempotent."""
-    key = tuple(sorted(source.attributes.items()))
     with _lock:
-        if source in _live:
-            retired = _retired.get(key) or Retired(source.attributes, source.started_ns)
-            retired.add(source)
-            _retired[key] = retired
-            _live.remove(source)
+        told = _live.get(source)
+        if told is not None:
+            retired = _retired.get(_key(told)) or Retired(told.attributes, told.started_ns)
+            retired.add(told)
+            _retired[_key(told)] = retired
+            del _live[source]
+
+
+def _key(source: MetricSource) -> _Key:
+    return tuple(sorted(source.attributes.items()))
 
 
 def sources() -> Sequence[MetricSource]:
     """All buses that live now, and the closed ones by their attributes. Those with the same attributes are to be added
     up: together they never shrink."""
     with _lock:
-        return (*_live, *map(copy, _retired.values()))
+        return (*_live.values(), *map(copy, _retired.values()))

@@ -28,6 +28,7 @@ from eventbus.report import AckOutcome
 from eventbus.telemetry import names
 from eventbus.telemetry.groups import FailureGroup, FailureGroups
 from eventbus.telemetry.meter import error_type, operation_attributes
+from eventbus.telemetry.samples import FailureSamples
 
 _log = logging.getLogger("eventbus")
 
@@ -90,6 +91,8 @@ class OutcomeTracer:
         self._allowed = float(self._rate)
         self._refilled_ns = clock.monotonic_ns()
         self._groups = FailureGroups()
+        self.samples = FailureSamples()
+        """For the log: of each kind of failure a message that has a span of its own."""
         self._armed = False
         self._complained = False
 
@@ -191,6 +194,7 @@ class OutcomeTracer:
         if span is None:
             span = self._made(pending, outcome, now_ns)
         if span is not None:
+            self.samples.note(pending, outcome.value, span.get_span_context())
             if outcome is AckOutcome.UNKNOWN:
                 self._unknown[pending.token] = span.get_span_context()
                 if len(self._unknown) > _REMEMBERED:

@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.metadata
 import json
 import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
+from click.shell_completion import get_completion_class
 
 from eventbus.clock import SystemClock
-from eventbus.connect import connect, inspect
-from eventbus.errors import ConfigError, EventBusError
+from eventbus.connect import inspect
+from eventbus.console import check_writable, set_up_log
+from eventbus.errors import EventBusError
 from eventbus.load.loop import new_event_loop
-from eventbus.load.payload import open_payloads
-from eventbus.load.plan import LoadPlan, check_rate, parse_duration
 from eventbus.load.signals import ending_signals
 from eventbus.load.worker import Worker, read_lines
+from eventbus.load_bus import driver
 from eventbus.observe import StoreWriter, default_store_path
 from eventbus.telemetry.setup import setup
 
 USAGE = 2
 INTERRUPTED = 130
-
-_EXIT_CODES = """\b
-Exit codes:
-  0    everything that was accepted was acked
-  1    something was not acked or was refused, or the run failed on the way
-  2    wrong usage, unusable file, no broker or no topic: nothing was sent
-  130  ended by Ctrl-C (143: SIGTERM, 129: SIGHUP); the table tells what was
-"""
 
 _DOCTOR_EXIT_CODES = """\b
 Exit codes:
@@ -45,29 +39,32 @@ Exit codes:
 """
 
 
-def _as_duration(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
-    try:
-        return None if value is None else parse_duration(value)
-    except ConfigError as error:
-        raise click.BadParameter(str(error), context, option) from error
-
-
-def _as_rate(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
-    if value is None or value == "max":
-        return None
-    try:
-        return check_rate(float(value))
-    except ConfigError as error:
-        raise click.BadParameter(str(error), context, option) from error
-    except ValueError as error:
-        text = f"{value!r} is not a number of messages per second, nor 'max'"
-        raise click.BadParameter(text, context, option) from error
-
-
+_LATER: Mapping[str, tuple[str, str]] = {
+    "alerts": ("eventbus.alerts.command", "alerts"),
+    "load": ("eventbus.load_command", "load"),
+    "part": ("eventbus.part_command", "part"),
+    "runs": ("eventbus.runs_command", "runs_group"),
+}
+"""Commands by module and name there: loaded when asked for, since the worker has to be there at once."""
 _FILE = click.Path(path_type=Path)
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Some of them are loaded only when they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_LATER])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _LATER:
+            return super().get_command(ctx, cmd_name)
+        module, name = _LATER[cmd_name]
+        found = getattr(importlib.import_module(module), name)
+        assert isinstance(found, click.Command)
+        return found
+
+
+@click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--version", is_flag=True, help="Show the version and exit.")
 @click.pass_context
 def cli(context: click.Context, version: bool) -> None:
@@ -77,75 +74,6 @@ def cli(context: click.Context, version: bool) -> None:
         context.exit()
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
-
-
-@cli.command(epilog=_EXIT_CODES)
-@click.option(
-    "--url",
-    default="embedded+nats://",
-    show_default=True,
-    help="Broker: nats://HOST:PORT, tls://, ws://, wss://; kafka://HOST:PORT, kafka+ssl:// (several by comma); "
-    "embedded+nats://, a server of its own; embedded+kafka://, a mock of one; or memory://.",
-)
-@click.option("--topic", default="demo.events", show_default=True, help="Topic to publish to; on NATS the subject.")
-@click.option(
-    "--rate",
-    metavar="RATE",
-    callback=_as_rate,
-    help="Messages per second, or 'max': as fast as the window lets. Default 1000; max with --replay.",
-)
-@click.option(
-    "--duration",
-    metavar="DURATION",
-    callback=_as_duration,
-    help="How long to send: 500ms, 10s, 2m, 1h. Default 10s, unless --count or --replay is given.",
-)
-@click.option("--count", type=int, help="Send at most so many messages.")
-@click.option("--payload-size", type=int, default=128, show_default=True, help="Bytes of each random payload.")
-@click.option(
-    "--replay", type=_FILE, help="Send the lines of this JSONL file, byte for byte, instead of random payloads."
-)
-@click.option("--loop", is_flag=True, help="Begin the --replay file again at its end.")
-@click.option(
-    "--max-pending", type=int, default=10_000, show_default=True, help="Messages that may await their ack at once."
-)
-@click.option(
-    "--ack-timeout",
-    metavar="DURATION",
-    callback=_as_duration,
-    default="5s",
-    show_default=True,
-    help="How long to wait for the ack of one attempt.",
-)
-@click.option("--seed", type=int, help="Make the random payloads repeatable.")
-@click.option("--store", type=_FILE, help="Record the run in this file too, for the dashboard.")
-@click.option(
-    "--json",
-    "json_out",
-    metavar="OUT",
-    help="Write the result as JSON to this file; '-' is standard output, and the table goes to stderr.",
-)
-@click.option("-v", "--verbose", is_flag=True, help="Show the library's log on standard error.")
-@click.pass_context
-def load(context: click.Context, /, json_out: str | None, store: Path | None, verbose: bool, **options: Any) -> int:
-    """Send messages at a constant rate that does not wait for acks, and tell what became of each."""
-    plan = _plan(options, payload_size_given=_given(context, "payload_size"), rate_given=_given(context, "rate"))
-    if json_out is not None and json_out != "-":
-        _check_writable(Path(json_out))
-    _set_up_log(verbose)
-    payloads = open_payloads(plan)
-    from eventbus.load.command import LoadCommand  # here: it loads rich, which the worker has no use for
-
-    writer = None if store is None else StoreWriter(store)
-    telemetry = setup()
-    try:
-        command = LoadCommand(plan, payloads, connect, clock=SystemClock(), writer=writer, json_out=json_out)
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            return runner.run(command.run())
-    finally:
-        if writer is not None:
-            writer.close()
-        telemetry.shutdown()
 
 
 @cli.command(epilog=_DOCTOR_EXIT_CODES)
@@ -164,11 +92,20 @@ def doctor(url: str, topic: str, json_out: str | None, verbose: bool) -> int:
     URL: nats://HOST:PORT, tls://, ws://, wss:// or nats+context://NAME; kafka://HOST:PORT or kafka+ssl://.
     """
     if json_out is not None and json_out != "-":
-        _check_writable(Path(json_out))
-    _set_up_log(verbose)
+        check_writable(Path(json_out))
+    set_up_log(verbose)
     from eventbus.doctor import Doctor  # here: it loads rich, as load does
 
     return asyncio.run(Doctor(inspect, json_out=json_out).run(url, topic))
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes SHELL complete commands and options: in ~/.bashrc, eval "$(ackscope completion bash)"."""
+    found = get_completion_class(shell)
+    assert found is not None
+    click.echo(found(cli, {}, "ackscope", "_ACKSCOPE_COMPLETE").source())
 
 
 @cli.command()
@@ -179,10 +116,9 @@ def worker(store: Path | None) -> int:
     writer = StoreWriter(store or default_store_path())
     telemetry = setup()
     worker = Worker(
-        connect,
+        partial(driver, clock=SystemClock()),
         writer,
         _reply,
-        clock=SystemClock(),
         telemetry=lambda: [status.to_dict() for status in telemetry.status()],
     )
     try:
@@ -228,42 +164,6 @@ def _reply(reply: Mapping[str, Any]) -> None:
             left = left[os.write(1, left) :]
     except OSError:
         pass
-
-
-def _plan(options: Mapping[str, Any], *, payload_size_given: bool, rate_given: bool) -> LoadPlan:
-    values = dict(options)
-    values["duration_s"] = values.pop("duration")
-    values["ack_timeout_s"] = values.pop("ack_timeout")
-    if values["replay"] is None:
-        if values["loop"]:
-            raise click.UsageError("--loop needs --replay")
-        if not rate_given:
-            values["rate"] = 1000.0
-        if values["duration_s"] is None and values["count"] is None:
-            values["duration_s"] = 10.0
-    elif payload_size_given:
-        raise click.UsageError("--payload-size and --replay exclude each other")
-    return LoadPlan(**values)
-
-
-def _given(context: click.Context, option: str) -> bool:
-    return context.get_parameter_source(option) is ParameterSource.COMMANDLINE
-
-
-def _check_writable(path: Path) -> None:
-    """Before anything is sent: a run whose result cannot be kept is of no use."""
-    if path.is_dir() or not path.parent.is_dir():
-        raise ConfigError(f"--json {path}: " + ("is a directory" if path.is_dir() else f"no directory {path.parent}"))
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise ConfigError(f"--json {path}: may not be written")
-
-
-def _set_up_log(verbose: bool) -> None:
-    if verbose:
-        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    else:
-        # The progress display shows what happens; a log beside it would break its lines.
-        logging.getLogger().addHandler(logging.NullHandler())
 
 
 def _version() -> str:

@@ -19,6 +19,11 @@ class EventKind(StrEnum):
     PAUSED = "paused"
     RESUMED = "resumed"
     CLOSED = "closed"
+    PROCESS_LOST = "process_lost"
+    """One of the processes that share a load is gone."""
+    FAULT_BEGAN = "fault_began"
+    """Something was broken on purpose."""
+    FAULT_ENDED = "fault_ended"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
@@ -19,6 +19,34 @@ class ConnectionState(StrEnum):
     DENIED = "denied"
     """The broker answers and refuses us (credentials, or the right to receive acks); still trying."""
     CLOSED = "closed"
+
+
+_WORST_FIRST = (
+    ConnectionState.DENIED,
+    ConnectionState.RECONNECTING,
+    ConnectionState.CONNECTING,
+    ConnectionState.CONNECTED,
+    ConnectionState.CLOSED,
+)
+"""Of several buses: one that has ended in good order is no trouble as long as another goes on."""
+_ADDED = (
+    "accepted",
+    "acked",
+    "duplicates",
+    "late_acks",
+    "rejected",
+    "unknown",
+    "unacknowledged",
+    "ack_timeouts",
+    "retries",
+    "pending",
+    "pending_bytes",
+    "max_pending",
+    "waiting_publishers",
+    "callback_errors",
+)
+_LARGEST = ("monotonic_s", "wall_s", "oldest_pending_age_s", "stalled_s_total")
+MAX_WARNINGS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +103,26 @@ class BusSnapshot:
         data["latency"] = self.latency.to_dict()
         data["warnings"] = list(self.warnings)
         return data
+
+    def merged(self, other: BusSnapshot) -> BusSnapshot:
+        """Both together, as of one bus with this one's id: what is counted or pending is added, exactly.
+
+        The oldest age, the times and ``stalled_s_total`` are the larger of both: two buses that wait in the same second
+        have waited for one second. The connection is the worse one; CLOSED only where both are. In any order the same,
+        but for the id and the order of the warnings, of which 100 are kept.
+        """
+        values: dict[str, Any] = {name: getattr(self, name) + getattr(other, name) for name in _ADDED}
+        values.update((name, max(getattr(self, name), getattr(other, name))) for name in _LARGEST)
+        return replace(
+            self,
+            connection=min(self.connection, other.connection, key=_WORST_FIRST.index),
+            errors={
+                kind: self.errors.get(kind, 0) + other.errors.get(kind, 0) for kind in {**self.errors, **other.errors}
+            },
+            latency=self.latency.merged(other.latency),
+            warnings=tuple(dict.fromkeys((*self.warnings, *other.warnings)))[:MAX_WARNINGS],
+            **values,
+        )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> BusSnapshot:

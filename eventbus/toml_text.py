@@ -28,12 +28,12 @@ class TomlText:
             self.data: dict[str, Any] = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{name}: {_one_line(error)}") from error
-        except RecursionError as error:
-            raise ConfigError(f"{name}: nested too deeply") from error
+        except (ValueError, RecursionError) as error:  # a number of more digits than Python takes; nested too deeply
+            raise ConfigError(f"{name}: {_one_line(error)}") from error
 
     @classmethod
     def read(cls, path: Path) -> TomlText:
-        """The file at ``path``. Blocks. Raises ConfigError where it cannot be read, is too large, or is not TOML in UTF-8."""
+        """The file at ``path``. Blocks. Raises ConfigError where it cannot be read, is too large, or is no TOML."""
         try:
             with path.open("rb") as file:
                 content = file.read(MAX_BYTES + 1)
@@ -51,24 +51,34 @@ class TomlText:
         """The line, from 1, at which the value of ``key`` is complete, as in ``("stages", 2, "rate")``; of what is
         missing, the line of the nearest table that is there; 1 where there is none.
 
-        Found by reading ever more lines until the value is there, and so right for every way to write TOML.
+        Found by reading fewer and more lines until the value is just there, and so right for every way to write TOML.
         """
         lines = self._text.splitlines(keepends=True)
         for length in range(len(key), 0, -1):
-            if not _has(self.data, key[:length]):
-                continue
-            for end in range(1, len(lines) + 1):
-                try:
-                    found = tomllib.loads("".join(lines[:end]))
-                except (tomllib.TOMLDecodeError, RecursionError):
-                    continue  # in the middle of a value
-                if _has(found, key[:length]):
-                    return end
+            if _has(self.data, key[:length]):
+                return _first_end_with(lines, key[:length])
         return 1
 
     def refuse(self, key: Key, reason: str) -> NoReturn:
         """Raise ConfigError: file, line of ``key``, and the reason."""
         raise ConfigError(f"{self.name}:{self.line_of(key)}: {reason}")
+
+
+def _first_end_with(lines: Sequence[str], key: Key) -> int:
+    """How many lines have to be read until ``key``, which is in all of them, is there."""
+    low, high = 0, len(lines)  # not yet there after low, there after high
+    while high - low > 1:
+        middle = (low + high) // 2
+        for end in range(middle, low, -1):
+            try:
+                found = tomllib.loads("".join(lines[:end]))
+            except (ValueError, RecursionError):
+                continue  # in the middle of a value
+            low, high = (low, end) if _has(found, key) else (middle, high)
+            break
+        else:
+            low = middle
+    return high
 
 
 def _has(data: Any, key: Key) -> bool:

@@ -1,5 +1,56 @@
-"""Alert rules over the samples of a run."""
+"""Expressions over the samples of a run, the thresholds that judge it and the alerts that tell of it."""
 
-from eventbus.alerts.rule import DEFAULT_RULES, NEEDED_SPAN_S, AlertState, ThresholdRule, evaluate, transitions
+from eventbus.alerts.defaults import default_rules
+from eventbus.alerts.engine import AlertEngine, AlertPhase, AlertState, fingerprint
+from eventbus.alerts.expression import Comparison, Evaluation, parse
+from eventbus.alerts.history import History
+from eventbus.alerts.notify import DeliveryError, DeliveryPolicy, Notification, Notifier, Sink, SinkStatus, try_sinks
+from eventbus.alerts.rule import AlertRule
+from eventbus.alerts.rule_file import rules_from, rules_from_plain
+from eventbus.alerts.sinks.announcer import Announcer
+from eventbus.alerts.sinks.log import LogSink
+from eventbus.alerts.sinks.settings import sinks_from, sinks_from_plain
+from eventbus.alerts.sinks.store import StoreSink
+from eventbus.alerts.threshold import (
+    Threshold,
+    Verdict,
+    VerdictRow,
+    abort_due,
+    judge,
+    thresholds_from,
+    thresholds_from_plain,
+)
 
-__all__ = ["DEFAULT_RULES", "NEEDED_SPAN_S", "AlertState", "ThresholdRule", "evaluate", "transitions"]
+__all__ = [
+    "AlertEngine",
+    "AlertPhase",
+    "AlertRule",
+    "AlertState",
+    "Announcer",
+    "Comparison",
+    "DeliveryError",
+    "DeliveryPolicy",
+    "Evaluation",
+    "History",
+    "LogSink",
+    "Notification",
+    "Notifier",
+    "Sink",
+    "SinkStatus",
+    "StoreSink",
+    "Threshold",
+    "Verdict",
+    "VerdictRow",
+    "abort_due",
+    "default_rules",
+    "fingerprint",
+    "judge",
+    "parse",
+    "rules_from",
+    "rules_from_plain",
+    "sinks_from",
+    "sinks_from_plain",
+    "thresholds_from",
+    "thresholds_from_plain",
+    "try_sinks",
+]

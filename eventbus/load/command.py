@@ -10,20 +10,24 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from eventbus.alerts import Verdict
 from eventbus.errors import ConfigError
 from eventbus.event import BusEvent, EventKind
-from eventbus.load.payload import Payloads
+from eventbus.load.junit import to_junit
 from eventbus.load.plan import LoadPlan
+from eventbus.load.plan_text import topics_text
 from eventbus.load.progress import ShowsProgress, progress_for
-from eventbus.load.run import HURRIED_DRAIN_S, Connect, LoadRun, RunResult
+from eventbus.load.run import HURRIED_DRAIN_S, MakeRun, RunResult
 from eventbus.load.signals import ending_signals
-from eventbus.load.summary import to_json, to_rows, verdict
-from eventbus.observe import Sample, StoreWriter
-from eventbus.ports import Clock
+from eventbus.load.summary import kept_up, not_told, to_json, to_rows, verdict
+from eventbus.observe import AlertChange, Sample, StoreWriter
 
 CLEAN = 0
 NOT_ALL_ACKED = 1
+CROSSED = 99
+"""A threshold did not hold; k6 ends so too."""
 MOCK = "librdkafka's mock, for a first look: it checks no sequence numbers, sizes or logins"
+_MARKS: dict[bool | None, tuple[str, str]] = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("?", "yellow")}
 SIGNALLED = 128
 """Plus the signal's number, as shells have it: 130 for Ctrl-C."""
 
@@ -31,22 +35,24 @@ SIGNALLED = 128
 class LoadCommand:
     """Runs ``plan`` once. Progress goes to standard error, the table to standard output.
 
-    writer: records the run too. json_out: a file for the result as JSON; ``-`` is standard output, and then the table
-    goes to standard error.
+    make_run: of the same plan. total: messages that it has, if known. writer: records the run too.
+    json_out: a file for the result as JSON; ``-`` is standard output, and then the table goes to standard error.
+    junit_out: a file for the thresholds as JUnit's XML.
     """
 
     def __init__(
         self,
         plan: LoadPlan,
-        payloads: Payloads,
-        connect: Connect,
+        make_run: MakeRun,
         *,
-        clock: Clock,
+        total: int | None = None,
         writer: StoreWriter | None = None,
         json_out: str | None = None,
+        junit_out: Path | None = None,
     ) -> None:
         self._plan = plan
-        self._payloads = payloads
+        self._total = total
+        self._junit_out = junit_out
         self._writer = writer
         self._json_out = json_out
         self._errors = Console(stderr=True)
@@ -55,9 +61,7 @@ class LoadCommand:
         self._early: list[BusEvent] = []
         self._signal: int | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._run = LoadRun(
-            plan, payloads, connect, clock=clock, writer=writer, on_sample=self._sampled, on_event=self._happened
-        )
+        self._run = make_run(writer=writer, on_sample=self._sampled, on_event=self._happened, on_alert=self._alerted)
 
     async def run(self) -> int:
         """The exit code. Raises ConfigError, ConnectFailed or TopicError where nothing could be sent.
@@ -69,10 +73,10 @@ class LoadCommand:
             if not await self._opened():
                 return self._exit_code(None)
             # Only now: where nothing can be sent, one line about it is all there is.
-            self._progress = progress_for(self._errors, self._plan, self._payloads.total)
+            self._progress = progress_for(self._errors, self._plan, self._total)
             try:
                 mock = f" ({MOCK})" if self._plan.on_mock else ""
-                self._progress.say(f"publishing to {self._run.url}{mock}, topic {self._plan.topic}")
+                self._progress.say(f"publishing to {self._run.url}{mock}, {topics_text(self._plan)}")
                 for event in self._early:
                     self._progress.happened(event)
                 result = await self._run.run()
@@ -115,6 +119,10 @@ class LoadCommand:
         elif event.kind is not EventKind.CLOSED:  # the table says so
             self._progress.happened(event)
 
+    def _alerted(self, change: AlertChange) -> None:
+        if self._progress is not None and change.state != change.previous and change.state in ("firing", "resolved"):
+            self._progress.say(f"alert {change.state}: {change.rule}: {change.text}")
+
     def _print(self, result: RunResult) -> None:
         # Text and not str: what a broker says may look like rich's markup.
         title = Text(verdict(result), style="bold green" if result.clean else "bold red")
@@ -122,11 +130,29 @@ class LoadCommand:
         table.add_column(no_wrap=True)
         table.add_column(justify="right", no_wrap=True)
         table.add_column(style="dim")
-        for row in to_rows(result):
+        for row in to_rows(result, self._plan.warm_up_s):
             table.add_row(*map(Text, row))
         self._figures.print(title, table, sep="\n")
+        behind = kept_up(result)
+        if behind is not None:
+            self._figures.print(Text(behind, style="yellow"))
+        if result.aborted is not None:
+            self._figures.print(Text(f"The run was {result.aborted}.", style="bold red"))
+        if result.verdict is not None:
+            self._figures.print(verdict_table(result.verdict))
+            crossed = sum(row.passed is not True for row in result.verdict.rows)
+            if crossed:
+                many = (
+                    f"{crossed} of {len(result.verdict.rows)} thresholds {'does' if crossed == 1 else 'do'} not hold."
+                )
+                self._figures.print(Text(many, style="bold red"))
+        warnings = not_told(result)
         if self._writer is not None and self._writer.error is not None:
-            self._errors.print(f"warning: {self._writer.error}", markup=False, highlight=False, soft_wrap=True)
+            warnings.append(str(self._writer.error))
+        elif result.run_id is not None:
+            self._figures.print(Text(f"Kept as {result.run_id}: ackscope runs show last", style="dim"))
+        for warning in warnings:
+            self._errors.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
         if self._json_out is not None:
             # A name a line: the histogram has hundreds of numbers, which an indent would spread over as many lines.
             lines = [
@@ -135,13 +161,33 @@ class LoadCommand:
             text = "{\n" + ",\n".join(lines) + "\n}\n"
             if self._json_out == "-":
                 print(text, end="", flush=True)
-                return
-            try:
-                Path(self._json_out).write_text(text, encoding="utf-8")
-            except OSError as error:
-                raise ConfigError(f"{self._json_out}: cannot be written: {error.strerror or error}") from error
+            else:
+                _write(Path(self._json_out), text)
+        if self._junit_out is not None:
+            _write(self._junit_out, to_junit(self._plan, result))
 
     def _exit_code(self, result: RunResult | None) -> int:
         if self._signal is not None:
             return SIGNALLED + self._signal
+        if result is not None and (result.verdict is not None or result.aborted is not None):
+            return CROSSED if not result.passed else CLEAN if result.error is None else NOT_ALL_ACKED
         return CLEAN if result is not None and result.clean else NOT_ALL_ACKED
+
+
+def verdict_table(verdict: Verdict) -> Table:
+    """A tick or a cross for each threshold, with both sides of it as they were in the end."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", no_wrap=True)
+    table.add_column("threshold", overflow="fold")
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("limit", justify="right", no_wrap=True, style="dim")
+    for row in verdict.rows:
+        table.add_row(Text(*_MARKS[row.passed]), Text(row.text), row.value_text, row.threshold_text)
+    return table
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from error

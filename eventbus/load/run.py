@@ -8,30 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-from eventbus.alerts import DEFAULT_RULES, NEEDED_SPAN_S, ThresholdRule, evaluate, transitions
-from eventbus.config import WindowConfig
+from eventbus.alerts import AlertState, Notifier, SinkStatus, Verdict, sinks_from_plain
 from eventbus.errors import EventBusError, FlushTimeout
-from eventbus.event import BusEvent
-from eventbus.load.payload import Payloads
+from eventbus.event import BusEvent, EventKind
+from eventbus.latency import LatencyHistogram
+from eventbus.load.message import Messages
 from eventbus.load.plan import LoadPlan
+from eventbus.load.record import RunRecord
 from eventbus.load.runner import EndReason, LoadRunner, PublishesMessages
-from eventbus.observe import FailedMessage, LagProbe, RunStatus, Sample, Sampler, StoreWriter
-from eventbus.ports import Clock, Observer
-from eventbus.report import CloseReport, DeliveryReport
+from eventbus.load.scheduled_latency import ScheduledLatency
+from eventbus.load.shape import Shape
+from eventbus.observe import AlertChange, LagProbe, RunStatus, Sample, Sampler, StoreWriter
+from eventbus.ports import Clock, Observer, Witness
+from eventbus.report import CloseReport
 from eventbus.snapshot import BusSnapshot
-from eventbus.topic import TopicConfig
 
-DRAIN_TIMEOUT_S = 30.0
-"""How long acks are awaited after the last message; also the default of ``EventBus.close``."""
 HURRIED_DRAIN_S = 5.0
-"""The same, where somebody wants the program to end."""
+"""How long acks are awaited after the last message, where somebody wants the program to end."""
 CLOSE_TIMEOUT_S = 2.0
 """For the close itself, after the drain."""
+NOTIFY_TIMEOUT_S = 3.0
+"""For notifications that still wait at the end of a run."""
 
 
 class RunningBus(PublishesMessages, Protocol):
@@ -51,19 +52,13 @@ class RunningBus(PublishesMessages, Protocol):
         """How it stands."""
 
 
-class Connect(Protocol):
-    """What ``eventbus.connect`` does; given from outside, since this layer knows no broker."""
+class ConnectPlan(Protocol):
+    """What ``eventbus.load_bus.connect_plan`` does; given from outside, since this layer knows no broker."""
 
     def __call__(
-        self,
-        url: str,
-        *,
-        topics: Sequence[TopicConfig],
-        window: WindowConfig,
-        ack_timeout_s: float,
-        observers: Sequence[Observer],
+        self, plan: LoadPlan, *, observers: Sequence[Observer], witness: Witness | None
     ) -> Awaitable[RunningBus]:
-        """A connected bus."""
+        """A connected bus, as the plan wants it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +67,11 @@ class RunResult:
 
     url: without user and password. offered: messages that the schedule wanted to send. refused: those that no broker
     would take, with the reason of the first; they are not in ``snapshot.accepted``.
-    sending_s: how long it sent. elapsed_s: from the connect to the end of the drain. snapshot: after the close.
-    error: why it FAILED. run_id: in the store; None without one.
+    sending_s: how long it sent. elapsed_s: from the connect to the end of the drain. snapshot: after the close, of the
+    whole run. error: why it FAILED. run_id: in the store; None without one.
+    latency, scheduled: of acked messages after the warm-up, from the last attempt and from the scheduled time.
+    schedule_lag_s: the longest that a message was sent after its time. verdict: of the thresholds, None without any.
+    aborted: why it ended before its time, by a threshold. sinks: what became of what was to be told of alerts.
     """
 
     status: RunStatus
@@ -87,89 +85,126 @@ class RunResult:
     report: CloseReport
     error: str | None
     run_id: str | None
+    latency: LatencyHistogram
+    scheduled: LatencyHistogram
+    schedule_lag_s: float = 0.0
+    verdict: Verdict | None = None
+    aborted: str | None = None
+    sinks: tuple[SinkStatus, ...] = ()
 
     @property
     def clean(self) -> bool:
         """True where every message that was accepted is acked, and none was refused."""
         return self.error is None and not self.refused and self.snapshot.acked == self.snapshot.accepted
 
+    @property
+    def passed(self) -> bool:
+        """False where a threshold did not hold at the end, or ended the run."""
+        return self.aborted is None and (self.verdict is None or self.verdict.passed)
 
-class _Watcher:
-    """The bus's observer: keeps failed messages and events of one run."""
 
-    every_outcome = False
+class DrivesLoad(Protocol):
+    """A run, in this process (LoadRun) or spread over several (FleetRun)."""
 
-    def __init__(self, clock: Clock, on_event: Callable[[BusEvent], None] | None) -> None:
-        self._clock = clock
-        self._on_event = on_event
-        self._early: list[BusEvent] = []
-        self._writer: StoreWriter | None = None
-        self._run_id = ""
+    @property
+    def run_id(self) -> str | None:
+        """In the store; None without one, or before ``open`` returned."""
 
-    def write_to(self, writer: StoreWriter, run_id: str) -> None:
-        """From now on, with what happened while connecting."""
-        self._writer, self._run_id = writer, run_id
-        for event in self._early:
-            writer.event(run_id, event)
-        self._early.clear()
+    @property
+    def url(self) -> str:
+        """Of the broker, without user and password; empty before ``open`` returned."""
 
-    def settled(self, reports: Sequence[DeliveryReport]) -> None:
-        if self._writer is None:
-            return
-        room = self._writer.room_for_failed(self._run_id)
-        if room:
-            wall_s = self._clock.wall_s()
-            self._writer.failed(self._run_id, [FailedMessage.of(report, wall_s) for report in reports[:room]])
+    async def open(self) -> None:
+        """Connect; nothing is sent. Raises ConfigError, ConnectFailed, TopicError."""
 
-    def happened(self, event: BusEvent) -> None:
-        if self._writer is None:
-            self._early.append(event)
-        else:
-            self._writer.event(self._run_id, event)
-        if self._on_event is not None:
-            self._on_event(event)
+    async def run(self) -> RunResult:
+        """Send, drain, close."""
+
+    def stop(self, drain_timeout_s: float | None = None) -> None:
+        """Send nothing more."""
+
+    def set_rate(self, rate: float | None) -> None:
+        """Go on with another rate."""
+
+    def set_shape(self, shape: Shape) -> None:
+        """Go on with another shape."""
+
+    def alerts(self) -> Sequence[AlertState]:
+        """Where each alert rule stands."""
+
+    def silence(self, names: Sequence[str], for_s: float, by: str = "", comment: str = "") -> None:
+        """Tell nobody of these alerts."""
+
+    def acknowledge(self, name: str, by: str = "") -> None:
+        """Somebody looks at it."""
+
+    def note(self, kind: EventKind, text: str) -> None:
+        """Something that was done to the broker or the run from outside, as an event of the run."""
+
+
+class MakeRun(Protocol):
+    """Makes the run of a plan."""
+
+    def __call__(
+        self,
+        *,
+        writer: StoreWriter | None = None,
+        on_sample: Callable[[Sample], None] | None = None,
+        on_event: Callable[[BusEvent], None] | None = None,
+        on_alert: Callable[[AlertChange], None] | None = None,
+    ) -> DrivesLoad:
+        """A run that is not open yet."""
 
 
 class LoadRun:
     """One run of ``plan``; ``open`` once, then ``run`` once, on one event loop.
 
-    writer: where it is recorded, if anywhere. on_sample, on_event: called on the loop; they must not wait or raise.
+    writer: where it is recorded, if anywhere. on_sample, on_event, on_alert: called on the loop; they must not wait or
+    raise.
     """
 
     def __init__(
         self,
         plan: LoadPlan,
-        payloads: Payloads,
-        connect: Connect,
+        messages: Messages,
+        connect: ConnectPlan,
         *,
         clock: Clock,
         writer: StoreWriter | None = None,
         on_sample: Callable[[Sample], None] | None = None,
         on_event: Callable[[BusEvent], None] | None = None,
-        rules: Sequence[ThresholdRule] = DEFAULT_RULES,
+        on_alert: Callable[[AlertChange], None] | None = None,
     ) -> None:
         self._plan = plan
-        self._payloads = payloads
+        self._messages = messages
         self._connect = connect
         self._clock = clock
-        self._writer = writer
-        self._on_sample = on_sample
-        self._rules = rules
-        self._watcher = _Watcher(clock, on_event)
+        self._latency = ScheduledLatency(plan.max_pending)
+        self._notifier = Notifier(sinks_from_plain(list(plan.sinks)), clock=clock) if plan.sinks else None
+        self._record = RunRecord(
+            plan,
+            clock=clock,
+            writer=writer,
+            notifier=self._notifier,
+            on_sample=on_sample,
+            on_event=on_event,
+            on_alert=on_alert,
+            on_abort=lambda _: self.stop(HURRIED_DRAIN_S),
+        )
         self._bus: RunningBus | None = None
         self._runner: LoadRunner | None = None
-        self._run_id: str | None = None
         self._started_ns = 0
-        self._recent: deque[Sample] = deque()
-        self._firing: frozenset[str] = frozenset()
+        self._most_lag_s = 0.0
+        self._warming_up = plan.warm_up_s > 0
+        self._last: Sample | None = None
         self._stopped = False
-        self._drain_s = DRAIN_TIMEOUT_S
+        self._drain_s = plan.drain_s
         self._draining: asyncio.Timeout | None = None
 
     @property
     def run_id(self) -> str | None:
         """In the store; None without one, or before ``open`` returned."""
-        return self._run_id
+        return self._record.run_id
 
     @property
     def url(self) -> str:
@@ -177,30 +212,44 @@ class LoadRun:
         return "" if self._bus is None else self._bus.url
 
     async def open(self) -> None:
-        """Connect and set the topic up; nothing is sent. Raises ConfigError, ConnectFailed, TopicError."""
-        plan = self._plan
-        self._bus = bus = await self._connect(
-            plan.url,
-            topics=[TopicConfig(plan.topic)],
-            window=WindowConfig(max_pending=plan.max_pending),
-            ack_timeout_s=plan.ack_timeout_s,
-            observers=(self._watcher,),
-        )
-        self._runner = LoadRunner(bus, plan, self._payloads.source, self._payloads.total, clock=self._clock)
+        """Connect and set the topics up; nothing is sent. Raises ConfigError, ConnectFailed, TopicError."""
+        self._bus = bus = await self._connect(self._plan, observers=(self._record,), witness=self._latency)
+        self._runner = LoadRunner(bus, self._plan, self._messages, clock=self._clock, latency=self._latency)
         self._started_ns = self._clock.monotonic_ns()
-        if self._writer is not None:
-            self._run_id = self._writer.begin_run(
-                url=bus.url, topic=plan.topic, settings=plan.settings(), started_wall_s=self._clock.wall_s()
-            )
-            self._watcher.write_to(self._writer, self._run_id)
+        self._record.begin(bus.url)
+
+    # ---- while it goes on --------------------------------------------------------------------------------------
 
     def set_rate(self, rate: float | None) -> None:
         """Go on with another rate, checked by the caller."""
         if self._runner is not None:
             self._runner.set_rate(rate)
 
-    def stop(self, drain_timeout_s: float = DRAIN_TIMEOUT_S) -> None:
-        """Send nothing more, and await acks for at most so long from now. Again with less shortens the wait."""
+    def set_shape(self, shape: Shape) -> None:
+        """Go on with another shape, from its beginning."""
+        if self._runner is not None:
+            self._runner.set_shape(shape)
+
+    def alerts(self) -> Sequence[AlertState]:
+        """Where each alert rule stands."""
+        return self._record.alerts()
+
+    def silence(self, names: Sequence[str], for_s: float, by: str = "", comment: str = "") -> None:
+        """See RunRecord."""
+        self._record.silence(names, for_s, by, comment)
+
+    def acknowledge(self, name: str, by: str = "") -> None:
+        """See RunRecord."""
+        self._record.acknowledge(name, by)
+
+    def note(self, kind: EventKind, text: str) -> None:
+        """See DrivesLoad."""
+        self._record.happened(BusEvent(self._clock.wall_s(), kind, text))
+
+    def stop(self, drain_timeout_s: float | None = None) -> None:
+        """Send nothing more, and await acks for at most so long from now; by default as long as the plan says. Again
+        with less shortens the wait."""
+        drain_timeout_s = self._plan.drain_s if drain_timeout_s is None else drain_timeout_s
         self._stopped = True
         self._drain_s = min(self._drain_s, drain_timeout_s)
         if self._runner is not None:
@@ -210,11 +259,13 @@ class LoadRun:
             with contextlib.suppress(RuntimeError):  # the wait has just ended by itself
                 self._draining.reschedule(min(until, self._draining.when() or until))
 
+    # ---- from begin to end -------------------------------------------------------------------------------------
+
     async def run(self) -> RunResult:
         """Send, drain, close; returns what was, also where the bus failed on the way. Cancellation closes at once."""
         if self._bus is None or self._runner is None:
             raise RuntimeError("open() comes before run()")
-        bus, runner = self._bus, self._runner
+        bus, runner, record = self._bus, self._runner, self._record
         loop = asyncio.get_running_loop()
         probe = LagProbe(loop)
         sampler = Sampler(
@@ -231,8 +282,7 @@ class LoadRun:
             if self._stopped:
                 runner.stop()
             reason = await runner.run()
-            if self._writer is not None and self._run_id is not None:
-                self._writer.set_status(self._run_id, RunStatus.DRAINING)
+            record.draining()
             await self._drain(bus)
             status, error = RunStatus.FINISHED if reason is EndReason.PLAN else RunStatus.STOPPED, ""
         except EventBusError as failure:
@@ -243,8 +293,12 @@ class LoadRun:
             probe.stop()
             with contextlib.suppress(asyncio.CancelledError):
                 await sampling
-            last = sampler.take()
-            self._end(status, error or None, report)
+            sampler.take()
+            verdict = record.end(status, error or self._trouble(), report)
+            if self._notifier is not None:
+                await self._notifier.close(NOTIFY_TIMEOUT_S)
+        first, last = record.measured_from, self._last
+        assert last is not None, "the sampler hands on what it takes"
         return RunResult(
             status=status,
             url=bus.url,
@@ -256,7 +310,13 @@ class LoadRun:
             snapshot=last.snapshot,
             report=report,
             error=error or None,
-            run_id=self._run_id,
+            run_id=record.run_id,
+            latency=last.snapshot.latency if first is None else last.snapshot.latency.since(first.snapshot.latency),
+            scheduled=last.scheduled if first is None else last.scheduled.since(first.scheduled),
+            schedule_lag_s=self._most_lag_s,
+            verdict=verdict,
+            aborted=record.aborted,
+            sinks=() if self._notifier is None else self._notifier.status(),
         )
 
     async def _drain(self, bus: RunningBus) -> None:
@@ -269,27 +329,24 @@ class LoadRun:
             self._draining = None
 
     def _took(self, sample: Sample) -> None:
-        self._recent.append(sample)
-        # One sample from before the span is kept: it is what the span is measured against.
-        while len(self._recent) > 2 and self._recent[1].elapsed_s <= sample.elapsed_s - NEEDED_SPAN_S:
-            self._recent.popleft()
-        states = evaluate(self._rules, self._recent)
-        changes = transitions(states, self._firing, sample.wall_s)
-        self._firing = frozenset(state.rule.name for state in states if state.firing)
-        if self._writer is not None and self._run_id is not None:
-            self._writer.sample(self._run_id, sample)
-            for change in changes:
-                self._writer.alert(self._run_id, change)
-        if self._on_sample is not None:
-            self._on_sample(sample)
+        self._last = self._whole(sample)
+        self._record.took(self._last)
 
-    def _end(self, status: RunStatus, error: str | None, report: CloseReport) -> None:
-        if self._writer is None or self._run_id is None:
-            return
-        refused = self._runner.refused if self._runner is not None else 0
-        if error is None and refused and self._runner is not None:
-            error = f"{refused:,} messages were refused before sending: {self._runner.refusal}"
-        as_dict: dict[str, Any] = asdict(report)
-        self._writer.end_run(
-            self._run_id, status=status, ended_wall_s=self._clock.wall_s(), error=error, report=as_dict
-        )
+    def _whole(self, sample: Sample) -> Sample:
+        """With what the sampler does not know: the schedule."""
+        assert self._runner is not None
+        lag_s = self._runner.schedule_lag_s()
+        # The first sample after the warm-up still belongs to it: what it has counted was sent in it, or partly so.
+        warming_up = self._warming_up
+        self._warming_up = self._runner.sending_s < self._plan.warm_up_s
+        if not warming_up:
+            self._most_lag_s = max(self._most_lag_s, lag_s)
+        return replace(sample, schedule_lag_s=lag_s, scheduled=self._latency.histogram(), warming_up=warming_up)
+
+    def _trouble(self) -> str | None:
+        """What the store should say of a run that did not fail, and yet did not go as it should."""
+        if self._record.aborted is not None:
+            return self._record.aborted
+        if self._runner is not None and self._runner.refused:
+            return f"{self._runner.refused:,} messages were refused before sending: {self._runner.refusal}"
+        return None

@@ -4,6 +4,10 @@ One JSON object a line. Commands come on standard input:
 
     {"cmd": "start", "url": ..., "topic": ..., "rate": ..., ...}   the names of LoadPlan; one run at a time
     {"cmd": "set", "rate": 500}                                    null: as fast as the window lets
+    {"cmd": "set", "shape": {"kind": "sine", ...}}                 another shape, from its beginning
+    {"cmd": "silence", "alerts": ["pending"], "for_s": 600, "by": ..., "comment": ...}     "*" for all
+    {"cmd": "acknowledge", "alert": "pending", "by": ...}
+    {"cmd": "note", "kind": "fault_began", "text": ...}            an event of the run; or fault_ended
     {"cmd": "stop"}                                                stop sending, await acks, report
     {"cmd": "quit"}                                                the same, and end
 
@@ -12,7 +16,7 @@ Replies go to standard output:
     {"event": "ready"}
     {"event": "started", "run_id": ..., "url": ...}                url without user and password
     {"event": "error", "text": ...}                                a command that could not be carried out
-    {"event": "ended", "run_id": ..., "status": ..., "error": ..., "report": {...}}
+    {"event": "ended", "run_id": ..., "status": ..., "error": ..., "report": {...}, "verdict": ...}
     {"event": "telemetry", "targets": [{"signal": ..., "endpoint": ..., "exports": ..., ...}]}
 
 The last one has the names of ExportStatus. It comes after ready, every 2 s where something changed, before ended, and
@@ -33,19 +37,37 @@ from dataclasses import asdict
 from typing import Any
 
 from eventbus.errors import ConfigError, EventBusError
-from eventbus.load.payload import open_payloads
+from eventbus.event import EventKind
+from eventbus.load.message import Messages
+from eventbus.load.payload import open_messages
 from eventbus.load.plan import LoadPlan, check_rate
-from eventbus.load.run import DRAIN_TIMEOUT_S, HURRIED_DRAIN_S, Connect, LoadRun
+from eventbus.load.run import HURRIED_DRAIN_S, DrivesLoad, MakeRun
+from eventbus.load.shape import ShapeError, shape_from
 from eventbus.observe import Sample, StoreWriter
-from eventbus.ports import Clock
 
 MAX_LINE_BYTES = 64 * 1024
 TELEMETRY_EVERY_S = 2.0
 """Between two looks at whether telemetry arrives: soon enough for a person, and far more often than it is exported."""
+QUIT_DRAIN_S = 30.0
+"""How long a quit waits for outstanding acks."""
+MAX_SILENCE_S = 7 * 86_400.0
+MAX_NOTE = 500
+"""Characters of a noted event."""
+_NOTED = (EventKind.FAULT_BEGAN, EventKind.FAULT_ENDED)
+_SETTINGS: Mapping[str, frozenset[str]] = {
+    "set": frozenset({"rate", "shape"}),
+    "silence": frozenset({"alerts", "for_s", "by", "comment"}),
+    "acknowledge": frozenset({"alert", "by"}),
+    "note": frozenset({"kind", "text"}),
+    "stop": frozenset(),
+    "quit": frozenset(),
+}
+"""Commands besides start, and what each takes."""
 _SHOWN = 80
 _EXAMPLE = '{"cmd": "stop"}'
 
 Reply = Callable[[Mapping[str, Any]], None]
+Drive = Callable[[LoadPlan, Messages], MakeRun]
 Telemetry = Callable[[], Sequence[Mapping[str, Any]]]
 """Where telemetry goes and whether it arrives, as plain values for JSON. Never waits."""
 
@@ -53,26 +75,25 @@ Telemetry = Callable[[], Sequence[Mapping[str, Any]]]
 class Worker:
     """Carries out commands; lives on one event loop and is called there only.
 
-    connect: ``eventbus.connect``. writer: where runs are recorded; stays open when the worker ends. reply: takes one
-    reply; it must not raise. telemetry: default goes nowhere. telemetry_every_s: how often it is looked at.
+    drive: makes what makes the run of a plan (``eventbus.load_bus.driver``). writer: where runs are recorded; stays
+    open when the worker ends. reply: takes one reply; it must not raise. telemetry: default goes nowhere.
+    telemetry_every_s: how often it is looked at.
     """
 
     def __init__(
         self,
-        connect: Connect,
+        drive: Drive,
         writer: StoreWriter,
         reply: Reply,
         *,
-        clock: Clock,
         telemetry: Telemetry = tuple,
         telemetry_every_s: float = TELEMETRY_EVERY_S,
     ) -> None:
-        self._connect = connect
+        self._drive = drive
         self._writer = writer
         self._reply = reply
-        self._clock = clock
         self._task: asyncio.Task[None] | None = None
-        self._run: LoadRun | None = None
+        self._run: DrivesLoad | None = None
         self._leaving = asyncio.Event()
         self._store_error_told = False
         self._telemetry = telemetry
@@ -122,19 +143,27 @@ class Worker:
         if name == "start":
             self._start(command)
             return
-        allowed = {"rate"} if name == "set" else set()
-        if name not in ("set", "stop", "quit"):
-            raise ConfigError(f"unknown command {_short(name)}; known are start, set, stop, quit")
-        if set(command) - allowed:
-            raise ConfigError(f"unknown setting {_short(min(set(command) - allowed))} of command {name!r}")
-        if name == "set":
-            self._set(command)
-        elif name == "quit":
-            self.leave(DRAIN_TIMEOUT_S)
-        elif self._task is None:
-            raise ConfigError("no run is going on that could be stopped")
-        else:
-            self._stop(DRAIN_TIMEOUT_S)
+        if not isinstance(name, str) or name not in _SETTINGS:
+            raise ConfigError(f"unknown command {_short(name)}; known are start, {', '.join(_SETTINGS)}")
+        if unknown := set(command) - _SETTINGS[name]:
+            raise ConfigError(f"unknown setting {_short(min(unknown))} of command {name!r}")
+        match name:
+            case "set":
+                self._set(command)
+            case "silence":
+                self._silence(command)
+            case "acknowledge":
+                self._going_on("alerts could be acknowledged").acknowledge(
+                    _text(command, "alert"), _text(command, "by", "somebody")
+                )
+            case "note":
+                self._note(command)
+            case "quit":
+                self.leave(QUIT_DRAIN_S)
+            case _ if self._task is None:
+                raise ConfigError("no run is going on that could be stopped")
+            case _:
+                self._stop(None)
 
     def _start(self, settings: dict[str, Any]) -> None:
         if self._leaving.is_set():
@@ -145,14 +174,39 @@ class Worker:
         self._task = asyncio.get_running_loop().create_task(self._one_run(plan), name="ackscope-run")
 
     def _set(self, command: Mapping[str, Any]) -> None:
-        if "rate" not in command:
-            raise ConfigError("command 'set' needs a rate in messages per second, or null for no limit")
-        rate = check_rate(command["rate"])
-        if self._run is None:
-            raise ConfigError("no run is going on whose rate could be changed")
-        self._run.set_rate(rate)
+        if len(command) != 1:
+            raise ConfigError("command 'set' needs a rate in messages per second (null for no limit), or a shape")
+        if "rate" in command:
+            rate = check_rate(command["rate"])
+            self._going_on("rate could be changed").set_rate(rate)
+            return
+        try:
+            shape = shape_from(command["shape"])
+        except ShapeError as error:
+            raise ConfigError(str(error)) from error
+        self._going_on("shape could be changed").set_shape(shape)
 
-    def _stop(self, drain_timeout_s: float) -> None:
+    def _silence(self, command: Mapping[str, Any]) -> None:
+        names, for_s = command.get("alerts"), command.get("for_s")
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+            raise ConfigError("command 'silence' needs alerts, a list of their names, or [\"*\"]")
+        if isinstance(for_s, bool) or not isinstance(for_s, (int, float)) or not 0 < for_s <= MAX_SILENCE_S:
+            raise ConfigError(f"command 'silence' needs for_s, seconds from more than 0 to {MAX_SILENCE_S:,.0f}")
+        by, comment = _text(command, "by", "somebody"), _text(command, "comment", "")
+        self._going_on("alerts could be silenced").silence(names, for_s, by, comment)
+
+    def _note(self, command: Mapping[str, Any]) -> None:
+        kind, text = _text(command, "kind"), _text(command, "text")
+        if kind not in _NOTED:
+            raise ConfigError(f"kind is {_short(kind)}; use {' or '.join(_NOTED)}")
+        self._going_on("events could be noted").note(EventKind(kind), text[:MAX_NOTE])
+
+    def _going_on(self, what: str) -> DrivesLoad:
+        if self._run is None:
+            raise ConfigError(f"no run is going on whose {what}")
+        return self._run
+
+    def _stop(self, drain_timeout_s: float | None) -> None:
         if self._run is not None:
             self._run.stop(drain_timeout_s)
         elif self._task is not None:
@@ -162,15 +216,18 @@ class Worker:
         # Told of a run that a fault of this program cut short; standard error has the rest.
         end: dict[str, Any] | None = {"status": "failed", "error": "the worker failed", "report": None}
         try:
-            payloads = await asyncio.to_thread(open_payloads, plan)
-            opening = LoadRun(
-                plan, payloads, self._connect, clock=self._clock, writer=self._writer, on_sample=self._sampled
-            )
+            messages = await asyncio.to_thread(open_messages, plan)
+            opening = self._drive(plan, messages)(writer=self._writer, on_sample=self._sampled)
             await opening.open()
             self._run = opening
             self._reply({"event": "started", "run_id": opening.run_id, "url": opening.url})
             result = await opening.run()
-            end = {"status": str(result.status), "error": result.error, "report": asdict(result.report)}
+            end = {
+                "status": str(result.status),
+                "error": result.error,
+                "report": asdict(result.report),
+                "verdict": None if result.verdict is None else result.verdict.to_dict(),
+            }
         except EventBusError as error:
             end = None
             self._error(str(error))
@@ -250,6 +307,13 @@ def _parsed(line: bytes) -> dict[str, Any]:
     if not isinstance(command, dict):
         raise ConfigError(f"a command is a JSON object, as {_EXAMPLE}")
     return command
+
+
+def _text(command: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    value = command.get(name, default)
+    if not isinstance(value, str):
+        raise ConfigError(f"{name} is {_short(value)}; give it as text")
+    return value
 
 
 def _short(value: object) -> str:

@@ -1,7 +1,10 @@
 """What a bus did, kept for whoever wants to look: counters, samples, and the store of runs."""
 
+from eventbus.observe.editor import RunEditor
+from eventbus.observe.environment import describe_environment
 from eventbus.observe.reader import StoreReader
-from eventbus.observe.run import AlertChange, FailedMessage, RunInfo, RunStatus, Sample, StoreError
+from eventbus.observe.retention import Retention, Tidied
+from eventbus.observe.run import AlertChange, FailedMessage, FailureGroup, RunInfo, RunStatus, Sample, StoreError
 from eventbus.observe.sampler import LagProbe, Sampler
 from eventbus.observe.schema import default_store_path
 from eventbus.observe.store import StoreWriter
@@ -9,7 +12,10 @@ from eventbus.observe.store import StoreWriter
 __all__ = [
     "AlertChange",
     "FailedMessage",
+    "FailureGroup",
     "LagProbe",
+    "Retention",
+    "RunEditor",
     "RunInfo",
     "RunStatus",
     "Sample",
@@ -17,5 +23,7 @@ __all__ = [
     "StoreError",
     "StoreReader",
     "StoreWriter",
+    "Tidied",
     "default_store_path",
+    "describe_environment",
 ]

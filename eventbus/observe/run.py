@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -102,10 +102,11 @@ class FailedMessage:
     error_class: str | None
     error_kind: str | None
     error_text: str | None
+    trace_id: str | None = None
 
     @classmethod
-    def of(cls, report: DeliveryReport, wall_s: float) -> FailedMessage:
-        """What is kept of ``report``, which came at ``wall_s``."""
+    def of(cls, report: DeliveryReport, wall_s: float, trace_id: str | None = None) -> FailedMessage:
+        """What is kept of ``report``, which came at ``wall_s``; trace_id: 32 hexadecimal digits, where one is known."""
         return cls(
             wall_s=wall_s,
             message_id=report.message_id,
@@ -116,6 +117,36 @@ class FailedMessage:
             error_class=None if report.error_class is None else str(report.error_class),
             error_kind=None if report.error_kind is None else str(report.error_kind),
             error_text=report.error_text,
+            trace_id=trace_id,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FailureGroup:
+    """Messages that failed alike, counted exactly however many they are.
+
+    kind: of ErrorKind, as a word; empty where no error was told. text: the first 200 characters of the error.
+    outcome: "rejected", "unknown", or "acked late": those had been counted as unknown before, so that what is left
+    unknown is the one without the other. message_id, trace_id: of the newest; trace_id None where none is known.
+    """
+
+    kind: str
+    topic: str
+    outcome: str
+    text: str
+    count: int
+    first_wall_s: float
+    last_wall_s: float
+    message_id: str
+    trace_id: str | None = None
+
+    def merged(self, other: FailureGroup) -> FailureGroup:
+        """Both together, where they are of the same kind, topic, outcome and text."""
+        newest = other if other.last_wall_s >= self.last_wall_s else self
+        return replace(
+            newest,
+            count=self.count + other.count,
+            first_wall_s=min(self.first_wall_s, other.first_wall_s),
         )
 
 

@@ -1,0 +1,1 @@
+"""Where notifications of alerts go, one file a kind."""

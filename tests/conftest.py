@@ -19,6 +19,7 @@ if os.environ.get("CI") == "true":
 ROOT = Path(__file__).parents[1]
 NO_SKIP = "ACKSCOPE_NO_SKIP"
 LOOP = "ACKSCOPE_TEST_LOOP"
+HOME = "ACKSCOPE_HOME"
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -28,6 +29,18 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
         return {"uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs of tests are no runs of the user's."""
+    before = os.environ.get(HOME)
+    os.environ[HOME] = str(tmp_path_factory.mktemp("home"))
+    yield
+    if before is None:
+        del os.environ[HOME]
+    else:
+        os.environ[HOME] = before
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventbus.errors import ErrorKind
-from eventbus.latency import BUCKETS, LatencyHistogram, bucket_bounds_ns, bucket_of
+from eventbus.latency import BUCKETS, LatencyHistogram, PackedLatency, bucket_bounds_ns, bucket_of
 from eventbus.observe.counters import BusCounters
 
 NS = st.integers(0, 2**40 - 1)
@@ -115,3 +115,10 @@ def test_errors_are_counted_by_kind():
     counters.error_seen(ErrorKind.TIMEOUT, 4)
     counters.errors()["timeout"] = 99
     assert counters.errors() == {"timeout": 5}
+
+
+@given(st.lists(st.integers(0, 2**41), max_size=200))
+def test_packed_is_the_same_again(latencies_ns: list[int]) -> None:
+    """What was packed to be kept is unpacked without a difference."""
+    histogram = LatencyHistogram.of(latencies_ns)
+    assert PackedLatency(histogram).histogram() == histogram

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
+import random
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,11 +17,25 @@ from pathlib import Path
 
 import pytest
 
-from eventbus.errors import ErrorClass, ErrorKind
+from eventbus.errors import ConfigError, ErrorClass, ErrorKind
 from eventbus.event import BusEvent, EventKind
-from eventbus.latency import LatencyHistogram
-from eventbus.observe import AlertChange, FailedMessage, RunStatus, Sample, StoreError, StoreReader, StoreWriter
-from eventbus.observe.schema import MAX_FAILED_PER_RUN, default_store_path
+from eventbus.latency import LatencyCounter, LatencyHistogram
+from eventbus.observe import (
+    AlertChange,
+    FailedMessage,
+    FailureGroup,
+    Retention,
+    RunEditor,
+    RunStatus,
+    Sample,
+    StoreError,
+    StoreReader,
+    StoreWriter,
+    describe_environment,
+)
+from eventbus.observe.failures import MAX_GROUPS_PER_RUN
+from eventbus.observe.retention import tidy
+from eventbus.observe.schema import MAX_FAILED_PER_RUN, default_store_path, open_store
 from eventbus.report import AckOutcome, DeliveryReport
 from eventbus.snapshot import BusSnapshot, ConnectionState
 
@@ -350,3 +368,320 @@ def test_store_is_the_users_own(path: Path, writer: StoreWriter) -> None:
     begin(writer)
     wait_until(path.exists)
     assert stat.S_IMODE(path.parent.stat().st_mode) & 0o077 == 0
+
+
+def busy(at_s: float, number: int, **changes: object) -> Sample:
+    """A sample with all of its fields in use; two histograms that grow."""
+    return replace(
+        sample(at_s, number),
+        schedule_lag_s=at_s / 7,
+        scheduled=LatencyHistogram.of([3_000_000 + n * 9_000 for n in range(number)]),
+        warming_up=number < 50,
+        **changes,  # type: ignore[arg-type]
+    )
+
+
+def test_samples_are_packed_and_come_back_equal(path: Path, writer: StoreWriter) -> None:
+    """Samples are kept as what changed; whatever part is read, each is equal to what was written."""
+    run_id, other = begin(writer), begin(writer)
+    samples = [busy(n * 0.25, n * 3) for n in range(130)]
+    for each in samples:
+        writer.sample(run_id, each)
+        writer.sample(other, each)
+    assert writer.close(10)
+    reader = StoreReader(path)
+    assert reader.samples(run_id) == samples
+    assert list(reader.each_sample(other)) == samples
+    for limit in (1, 2, 39, 40, 41, 90):
+        assert reader.samples(run_id, limit=limit) == samples[-limit:]
+    for since in (0, 38, 39, 40, 79, 128, 129):
+        assert reader.samples(run_id, since_wall_s=samples[since].wall_s) == samples[since + 1 :]
+
+
+def test_histogram_that_lost_a_part_comes_back_equal(path: Path, writer: StoreWriter) -> None:
+    """Where a histogram has less than before, as after the loss of a worker, the sample is kept whole."""
+    run_id = begin(writer)
+    samples = [busy(0.0, 90), busy(0.25, 40), busy(0.5, 0), busy(0.75, 60), busy(1.0, 60)]
+    for each in samples:
+        writer.sample(run_id, each)
+    assert writer.close(10)
+    assert StoreReader(path).samples(run_id) == samples
+
+
+def test_clock_that_is_set_back_does_not_mix_samples(path: Path, writer: StoreWriter) -> None:
+    """Samples come in the order in which they were taken, whatever the wall clock says."""
+    run_id = begin(writer)
+    samples = [replace(busy(n * 0.25, n * 10), wall_s=START_S + (n if n < 5 else n - 3)) for n in range(9)]
+    for each in samples:
+        writer.sample(run_id, each)
+    assert writer.close(10)
+    assert StoreReader(path).samples(run_id) == samples
+
+
+def test_samples_after_a_failed_transaction_can_be_read(path: Path, writer: StoreWriter) -> None:
+    """What follows a sample that could not be written does not build upon it."""
+    run_id = begin(writer)
+    writer.sample(run_id, busy(0.0, 10))
+    wait_until(lambda: len(StoreReader(path).samples(run_id)) == 1)
+    blocker = sqlite3.connect(path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    writer.sample(run_id, busy(0.25, 20))
+    wait_until(lambda: writer.dropped == 1)
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    writer.sample(run_id, busy(0.5, 30))
+    assert writer.close(10)
+    assert StoreReader(path).samples(run_id) == [busy(0.0, 10), busy(0.5, 30)]
+
+
+def test_damaged_sample_is_told(path: Path, writer: StoreWriter) -> None:
+    """A sample that nobody packed is a StoreError that names the file."""
+    run_id = begin(writer)
+    writer.sample(run_id, busy(0.0, 10))
+    assert writer.close(10)
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE samples SET snapshot = ?", (b"nonsense",))
+    connection.commit()
+    connection.close()
+    with pytest.raises(StoreError, match=r"runs\.db is damaged"):
+        StoreReader(path).latest(run_id)
+
+
+def test_run_has_its_name_environment_and_verdict(path: Path, writer: StoreWriter) -> None:
+    """What is given at the beginning and at the end of a run is read back; people's edits come beside it."""
+    environment = describe_environment(broker="nats-server 2")
+    assert {"python", "system", "machine", "cores", "packages", "broker"} == environment.keys()
+    run_id = writer.begin_run(
+        url="u", topic="t", settings={}, started_wall_s=START_S, name="first", environment=environment
+    )
+    verdict = {"passed": False, "rows": [{"text": "max(pending) < 5", "passed": False, "value": 9.0, "threshold": 5.0}]}
+    writer.end_run(run_id, status=RunStatus.FINISHED, ended_wall_s=START_S + 1, verdict=verdict)
+    assert writer.close(10)
+    info = StoreReader(path).run(run_id)
+    assert info is not None
+    assert (info.name, info.environment, info.verdict) == ("first", environment, verdict)
+
+
+def test_alert_without_a_value(path: Path, writer: StoreWriter) -> None:
+    """A change of an alert without data has no number for a value, and harms no other row."""
+    run_id = begin(writer)
+    change = AlertChange(
+        START_S, "p99", False, math.nan, 0.25, "no data", "no_data", "inactive", "critical", "silenced", {"team": "a"}
+    )
+    writer.alert(run_id, change)
+    assert writer.close(10)
+    (read,) = StoreReader(path).alerts(run_id)
+    assert math.isnan(read.value)
+    assert replace(read, value=0.0) == replace(change, value=0.0)
+
+
+def report(number: int, **changes: object) -> DeliveryReport:
+    base = DeliveryReport(f"id-{number}", "t", AckOutcome.UNKNOWN, error_kind=ErrorKind.TIMEOUT, error_text="no reply")
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def test_failures_are_counted_exactly(path: Path, writer: StoreWriter) -> None:
+    """Groups count every failed message, also beyond those that are kept one by one, with first, last and newest."""
+    run_id = begin(writer)
+    total = 0
+    for batch in range(30):
+        reports = [report(batch * 1000 + n) for n in range(1000)]
+        reports.append(report(batch, topic="u", outcome=AckOutcome.REJECTED, error_kind=None, error_text="x" * 300))
+        reports.append(report(batch, late=True, outcome=AckOutcome.ACKED))
+        total += len(reports)
+        writer.count_failed(run_id, reports, START_S + batch, [f"trace-{n}" for n in range(len(reports))])
+    assert writer.close(10)
+    groups = StoreReader(path).failure_groups(run_id)
+    assert groups == [
+        FailureGroup("timeout", "t", "unknown", "no reply", 30_000, START_S, START_S + 29, "id-29999", "trace-999"),
+        FailureGroup("", "u", "rejected", "x" * 200, 30, START_S, START_S + 29, "id-29", "trace-1000"),
+        FailureGroup("timeout", "t", "acked late", "no reply", 30, START_S, START_S + 29, "id-29", "trace-1001"),
+    ]
+    assert sum(group.count for group in groups) == total
+
+
+def test_failures_survive_a_locked_file(path: Path, writer: StoreWriter) -> None:
+    """Counts that could not be written wait for the next transaction."""
+    run_id = begin(writer)
+    wait_until(lambda: StoreReader(path).run(run_id) is not None)
+    blocker = sqlite3.connect(path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    writer.count_failed(run_id, [report(n) for n in range(7)], START_S)
+    wait_until(lambda: writer.error is not None)
+    writer.count_failed(run_id, [report(n) for n in range(5)], START_S + 1)
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    assert writer.close(10)
+    assert [group.count for group in StoreReader(path).failure_groups(run_id)] == [12]
+
+
+def test_failure_groups_are_bounded(path: Path, writer: StoreWriter) -> None:
+    """Texts that all differ end in one group of others, and the count stays exact."""
+    run_id = begin(writer)
+    writer.count_failed(run_id, [report(n, error_text=f"offset {n}") for n in range(1500)], START_S)
+    writer.count_groups(run_id, [FailureGroup("timeout", "t", "unknown", "offset 1", 9, START_S, START_S, "id")])
+    assert writer.close(10)
+    groups = StoreReader(path).failure_groups(run_id)
+    assert len(groups) == MAX_GROUPS_PER_RUN + 1
+    assert (groups[0].text, groups[0].count, groups[1].text, groups[1].count) == ("(others)", 500, "offset 1", 10)
+
+
+def finished(writer: StoreWriter, at_s: float, samples: int = 1) -> str:
+    run_id = begin(writer, at_s)
+    for n in range(samples):
+        writer.sample(run_id, busy(n * 0.25, n))
+    writer.end_run(run_id, status=RunStatus.FINISHED, ended_wall_s=START_S + at_s + 1)
+    return run_id
+
+
+def test_oldest_runs_make_room(path: Path) -> None:
+    """Beyond its bound of runs a store loses the oldest: no baseline, and none that goes on."""
+    writer = StoreWriter(path)
+    first, second, third = (finished(writer, at_s) for at_s in (0.0, 10.0, 20.0))
+    wait_until(lambda: len(StoreReader(path).runs()) == 3)
+    RunEditor(path).pin(first)
+    assert writer.close(10)
+    bounded = StoreWriter(path, retention=Retention(max_runs=2))
+    going_on = begin(bounded, 30.0)
+    wait_until(lambda: [run.run_id for run in StoreReader(path).runs()] == [going_on, first])
+    assert StoreReader(path).samples(second) == []
+    assert StoreReader(path).run(third) is None
+    assert bounded.close(10)
+
+
+def test_store_stays_within_its_size(path: Path) -> None:
+    """Beyond its bound of bytes the oldest runs go, and the file really shrinks."""
+    writer = StoreWriter(path)
+    ids = [finished(writer, at_s) for at_s in (0.0, 10.0, 20.0)]
+    for run_id in ids:
+        for _ in range(40):
+            writer.event(run_id, BusEvent(START_S, EventKind.PAUSED, os.urandom(10_000).hex()))
+    assert writer.close(10)
+    assert path.stat().st_size > 2_300_000
+    done = RunEditor(path).prune(Retention(max_bytes=1 << 20))
+    assert done.deleted == tuple(ids[:2])
+    assert done.used_bytes <= 1 << 20
+    assert path.stat().st_size <= 1 << 20
+    assert StoreReader(path).runs()[0].run_id == ids[2]
+
+
+def test_run_that_goes_on_is_thinned_and_never_deleted(path: Path) -> None:
+    """Where only runs are left that go on, their older half keeps one sample in ten seconds, and every count."""
+    writer = StoreWriter(path, retention=Retention(max_bytes=None))
+    run_id = begin(writer)
+    samples = [busy(n * 0.25, n, snapshot=snapshot(n, warnings=(os.urandom(3000).hex(),))) for n in range(400)]
+    for each in samples:
+        writer.sample(run_id, each)
+    wait_until(lambda: len(StoreReader(path).samples(run_id)) == 400)
+    connection = open_store(path, 1.0)
+    done = tidy(connection, path, Retention(max_bytes=1 << 20), running={run_id})
+    connection.close()
+    assert (done.deleted, done.thinned) == ((), (run_id,))
+    left = StoreReader(path).samples(run_id)
+    assert 200 <= len(left) < 300
+    assert all(each in samples for each in left)
+    assert left[-150:] == samples[-150:]
+    assert left[0] == samples[0]
+    writer.sample(run_id, busy(100.0, 400))
+    wait_until(lambda: StoreReader(path).latest(run_id) == busy(100.0, 400))
+    assert writer.close(10)
+
+
+def test_bounds_of_a_store_are_checked() -> None:
+    """A bound that no store can keep is refused."""
+    with pytest.raises(ConfigError, match="at least 1 MiB"):
+        Retention(max_bytes=1000)
+    with pytest.raises(ConfigError, match="at least 1"):
+        Retention(max_runs=0)
+
+
+def test_people_edit_runs_beside_the_writer(path: Path, writer: StoreWriter) -> None:
+    """Name, notes and pin are written while the run goes on; it can be deleted when it is over."""
+    run_id = writer.begin_run(url="u", topic="t", settings={}, started_wall_s=time.time())
+    writer.sample(run_id, replace(sample(0.0), wall_s=time.time()))
+    wait_until(lambda: StoreReader(path).latest(run_id) is not None)
+    editor = RunEditor(path)
+    editor.rename(run_id, "a name")
+    editor.note(run_id, "two\nlines")
+    editor.pin(run_id)
+    with pytest.raises(ConfigError, match="goes on: stop it"):
+        editor.delete(run_id)
+    writer.end_run(run_id, status=RunStatus.FINISHED, ended_wall_s=START_S)
+    wait_until(lambda: (info := StoreReader(path).run(run_id)) is not None and info.status.is_over)
+    info = StoreReader(path).run(run_id)
+    assert info is not None
+    assert (info.name, info.notes, info.baseline) == ("a name", "two\nlines", True)
+    editor.pin(run_id, False)
+    editor.delete(run_id)
+    assert StoreReader(path).runs() == []
+    assert StoreReader(path).samples(run_id) == []
+
+
+@pytest.mark.parametrize(
+    ("edit", "text"),
+    [
+        (lambda editor: editor.rename("x", "name"), "no run 'x'"),
+        (lambda editor: editor.pin("x"), "no run 'x'"),
+        (lambda editor: editor.delete("x"), "no run 'x'"),
+        (lambda editor: editor.rename("x", "two\nlines"), "one line"),
+        (lambda editor: editor.note("x", "y" * 100_001), "at most 100,000"),
+    ],
+)
+def test_edit_that_cannot_be_done(path: Path, edit: Callable[[RunEditor], None], text: str) -> None:
+    """No such run, and a text that is too long: one line that says what is allowed; no file is made."""
+    with pytest.raises(ConfigError, match=text):
+        edit(RunEditor(path))
+    assert not path.exists()
+
+
+KILLED = """
+import sys, threading
+from tests.test_store import START_S, busy
+from eventbus.observe import StoreWriter
+writer = StoreWriter(sys.argv[1])
+run_id = writer.begin_run(url="u", topic="t", settings={}, started_wall_s=START_S)
+print(run_id, flush=True)
+for number in range(100_000):
+    writer.sample(run_id, busy(number * 0.05, number % 40 + number))
+    print(number * 0.05, flush=True)
+    threading.Event().wait(0.05)
+"""
+
+
+def test_killed_process_loses_less_than_a_second(path: Path, root: Path) -> None:
+    """After kill -9 the store opens clean, the run reads as interrupted, and the last second at most is missing."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(path)], cwd=root, stdout=subprocess.PIPE, text=True, env=os.environ
+    )
+    try:
+        assert child.stdout is not None
+        run_id = child.stdout.readline().strip()
+        for _ in range(40):
+            told_s = float(child.stdout.readline())
+    finally:
+        child.kill()
+        rest, _ = child.communicate(timeout=10)
+        told_s = max([told_s, *map(float, rest.split())])
+    reader = StoreReader(path)
+    info = reader.run(run_id)
+    assert info is not None
+    assert (info.status, info.ended_wall_s) == (RunStatus.INTERRUPTED, None)
+    samples = reader.samples(run_id)
+    assert samples[-1].elapsed_s >= told_s - 1.0
+    assert samples == [busy(n * 0.05, n % 40 + n) for n in range(len(samples))]
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+
+
+def test_an_hour_of_samples_is_small(path: Path, writer: StoreWriter) -> None:
+    """At 2,000 acks a second over some 450 buckets an hour of samples stays far below 50 MB: 14,400 of 1.5 KB."""
+    chance, latency = random.Random(1), LatencyCounter()
+    run_id = begin(writer)
+    for number in range(400):
+        latency.add([round(chance.lognormvariate(14, 0.5)) for _ in range(500)])
+        histogram = latency.histogram()
+        writer.sample(run_id, replace(sample(number * 0.25), snapshot=snapshot(latency=histogram), scheduled=histogram))
+    assert writer.close(20)
+    assert len(StoreReader(path).samples(run_id)) == 400
+    assert path.stat().st_size / 400 < 1500

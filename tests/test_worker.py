@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,11 @@ import pytest
 import eventbus
 from eventbus.clock import SystemClock
 from eventbus.errors import ConnectFailed
+from eventbus.load.message import Messages
+from eventbus.load.plan import LoadPlan
+from eventbus.load.run import LoadRun, MakeRun
 from eventbus.load.worker import MAX_LINE_BYTES, Worker, read_lines
+from eventbus.load_bus import connect_plan
 from eventbus.observe import RunStatus, StoreReader, StoreWriter
 from eventbus.telemetry.status import ExportStatus
 from tests.otlp_receiver import OtlpReceiver
@@ -33,11 +38,15 @@ WAIT_S = 20.0
 class Driver:
     """A worker on this loop, and what it replied."""
 
-    def __init__(self, store: Path, connect: Any = eventbus.connect, **settings: Any) -> None:
+    def __init__(self, store: Path, connect: Any = connect_plan, **settings: Any) -> None:
         self.writer = StoreWriter(store)
         self.reader = StoreReader(store)
         self.replies: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
-        self.worker = Worker(connect, self.writer, self.replies.put_nowait, clock=SystemClock(), **settings)
+
+        def drive(plan: LoadPlan, messages: Messages) -> MakeRun:
+            return partial(LoadRun, plan, messages, connect, clock=SystemClock())
+
+        self.worker = Worker(drive, self.writer, self.replies.put_nowait, **settings)
         self.task = asyncio.create_task(self.worker.work())
 
     def send(self, **command: Any) -> None:
@@ -115,7 +124,7 @@ async def test_new_rate_is_sampled(driver: Driver) -> None:
         (b'["stop"]', "JSON object"),
         (b"[" * 60_000, "not JSON"),
         (b"{}", "unknown command None"),
-        (b'{"cmd": "pause"}', "known are start, set, stop, quit"),
+        (b'{"cmd": "pause"}', "known are start, set, silence, acknowledge, note, stop, quit"),
         (b'{"cmd": "stop"}', "no run is going on"),
         (b'{"cmd": "stop", "now": 1}', "unknown setting 'now'"),
         (b'{"cmd": "set"}', "needs a rate"),
@@ -164,7 +173,7 @@ async def test_empty_lines_are_no_commands(driver: Driver) -> None:
 async def test_broker_that_cannot_be_reached(tmp_path: Path) -> None:
     """A connect that fails is one error reply; no run is recorded, and the worker goes on."""
 
-    async def connect(url: str, **settings: Any) -> eventbus.EventBus:
+    async def connect(plan: LoadPlan, **settings: Any) -> eventbus.EventBus:
         raise ConnectFailed("no broker at nats://127.0.0.1:1")
 
     driver = Driver(tmp_path / "runs.db", connect)
@@ -183,7 +192,7 @@ async def test_stop_while_connecting(tmp_path: Path) -> None:
     """A connect that hangs is given up by stop and by quit."""
     connecting = asyncio.Event()
 
-    async def connect(url: str, **settings: Any) -> eventbus.EventBus:
+    async def connect(plan: LoadPlan, **settings: Any) -> eventbus.EventBus:
         connecting.set()
         await asyncio.Event().wait()
         raise AssertionError("unreachable")

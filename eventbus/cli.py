@@ -76,7 +76,7 @@ def cli(context: click.Context, version: bool) -> None:
         click.echo(context.get_help())
 
 
-@cli.command(epilog=_DOCTOR_EXIT_CODES)
+@cli.command(epilog=_DOCTOR_EXIT_CODES, short_help="Look at a broker and a topic, and tell what may go wrong.")
 @click.argument("url")
 @click.option("--topic", required=True, help="Topic to look at; on NATS the subject.")
 @click.option(
@@ -99,7 +99,7 @@ def doctor(url: str, topic: str, json_out: str | None, verbose: bool) -> int:
     return asyncio.run(Doctor(inspect, json_out=json_out).run(url, topic))
 
 
-@cli.command()
+@cli.command(short_help="Print what makes a shell complete commands and options.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print what makes SHELL complete commands and options: in ~/.bashrc, eval "$(ackscope completion bash)"."""
@@ -108,7 +108,7 @@ def completion(shell: str) -> None:
     click.echo(found(cli, {}, "ackscope", "_ACKSCOPE_COMPLETE").source())
 
 
-@cli.command()
+@cli.command(short_help="Carry out commands from standard input; the dashboard uses it.")
 @click.option("--store", type=_FILE, help="Where runs are recorded. Default: where the dashboard looks.")
 def worker(store: Path | None) -> int:
     """Carry out commands from standard input, one JSON object a line. The dashboard uses it."""

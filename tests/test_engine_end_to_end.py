@@ -383,6 +383,7 @@ async def test_threshold_ends_the_run(server: EmbeddedNats, worker: WorkerProces
     info = await worker.ended()
     assert (info.status, info.verdict, info.report) == (RunStatus.STOPPED, ended["verdict"], ended["report"])
     assert info.error is not None
+    assert ended["error"] == info.error
     assert info.error.startswith("aborted after ")
     assert info.error.endswith(": ratio(failed, settled) < 10% did not hold")
     check_failures(worker, unknown=True)

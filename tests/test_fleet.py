@@ -172,7 +172,7 @@ async def test_killed_part_is_told_and_the_others_go_on() -> None:
     assert result.status is RunStatus.FAILED
     assert result.error is not None
     assert result.error.startswith("process 2 of 2 was killed by signal 9; its figures are ")
-    assert [event.text for event in fleet.events if event.kind is EventKind.DISCONNECTED] == [result.error]
+    assert [event.text for event in fleet.events if event.kind is EventKind.PROCESS_LOST] == [result.error]
     snapshot = result.snapshot
     assert 1000 < snapshot.accepted < 2000
     assert snapshot.accepted == snapshot.acked + snapshot.rejected + snapshot.unknown

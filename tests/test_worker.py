@@ -135,7 +135,7 @@ async def test_new_rate_is_sampled(driver: Driver) -> None:
         (b'{"cmd": "start", "url": "ftp://me:secret@h"}', "broker URL"),
         (b'{"cmd": "start", "url": "memory://", "replay": "/no/such/file"}', "cannot be read"),
         (b'{"cmd": "start", "url": "memory://", "rate": NaN}', "number of messages"),
-        (b'{"cmd": ' + b" " * MAX_LINE_BYTES + b'"stop"}', "more than 65,536 bytes"),
+        (b'{"cmd": ' + b" " * MAX_LINE_BYTES + b'"stop"}', "more than 2,097,152 bytes"),
     ],
 )
 async def test_bad_command_gets_one_line(driver: Driver, line: bytes, said: str) -> None:

@@ -282,6 +282,7 @@ class FleetRun:
             schedule_lag_s=max([self._figures.most_lag_s, *(result.schedule_lag_s for result in results)]),
             verdict=verdict,
             aborted=record.aborted,
+            sinks=() if self._notifier is None else self._notifier.status(),
         )
 
     def _lost(self, part: FleetPart) -> None:

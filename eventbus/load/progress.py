@@ -39,6 +39,8 @@ def progress_for(console: Console, plan: LoadPlan, total: int | None) -> ShowsPr
 
 def _told(event: BusEvent) -> str:
     # A stream on NATS, a topic on Kafka: the text says which.
+    if event.kind is EventKind.CONNECTED:
+        return event.text
     return f"{'created' if event.kind is EventKind.STREAM_CREATED else event.kind}: {event.text}"
 
 
@@ -85,9 +87,9 @@ class _Bar:
         self._rate = _Rate()
         self._done: Callable[[Sample], float]
         goal: float | None
-        if plan.duration_s is not None:
-            duration_s = goal = plan.duration_s
-            self._done = lambda sample: min(sample.elapsed_s, duration_s)
+        if plan.sending_s is not None:
+            sending_s = goal = plan.sending_s
+            self._done = lambda sample: min(sample.elapsed_s, sending_s)
         else:
             goal = min((n for n in (plan.count, total) if n is not None), default=None)
             self._done = lambda sample: sample.snapshot.accepted

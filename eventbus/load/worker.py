@@ -16,7 +16,7 @@ Replies go to standard output:
     {"event": "ready"}
     {"event": "started", "run_id": ..., "url": ...}                url without user and password
     {"event": "error", "text": ...}                                a command that could not be carried out
-    {"event": "ended", "run_id": ..., "status": ..., "error": ..., "report": {...}, "verdict": ...}
+    {"event": "ended", "run_id": ..., "status": ..., "error": ..., "report": {...}, "verdict": ..., "sinks": [...]}
     {"event": "telemetry", "targets": [{"signal": ..., "endpoint": ..., "exports": ..., ...}]}
 
 The last one has the names of ExportStatus. It comes after ready, every 2 s where something changed, before ended, and
@@ -45,7 +45,8 @@ from eventbus.load.run import HURRIED_DRAIN_S, DrivesLoad, MakeRun
 from eventbus.load.shape import ShapeError, shape_from
 from eventbus.observe import Sample, StoreWriter
 
-MAX_LINE_BYTES = 64 * 1024
+MAX_LINE_BYTES = 2 * 1024 * 1024
+"""A plan with the largest template has room."""
 TELEMETRY_EVERY_S = 2.0
 """Between two looks at whether telemetry arrives: soon enough for a person, and far more often than it is exported."""
 QUIT_DRAIN_S = 30.0
@@ -224,9 +225,10 @@ class Worker:
             result = await opening.run()
             end = {
                 "status": str(result.status),
-                "error": result.error,
+                "error": result.error or result.aborted,
                 "report": asdict(result.report),
                 "verdict": None if result.verdict is None else result.verdict.to_dict(),
+                "sinks": [sink.to_dict() for sink in result.sinks],
             }
         except EventBusError as error:
             end = None
@@ -264,7 +266,7 @@ def read_lines(
 
     A thread, because standard input may be a pipe, a terminal or a file, and asyncio reads only some of them; reading
     the bare descriptor, because a daemon thread inside a buffered reader makes the interpreter abort at its end.
-    A line without an end counts at the end of input; one of more than 64 KiB is cut there and will not parse.
+    A line without an end counts at the end of input; one of more than 2 MiB is cut there and will not parse.
     """
 
     def on_loop(function: Callable[..., None], *values: bytes) -> bool:

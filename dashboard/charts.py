@@ -7,62 +7,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
 from dashboard import style
+from dashboard.chart_frame import (
+    Column,
+    Mark,
+    Option,
+    Span,
+    Threshold,
+    area,
+    framed,
+    line,
+    say_nothing,
+    say_words,
+    span_of,
+)
 from dashboard.rates import Interval
 
-Option = dict[str, Any]
-Column = Callable[[Interval], float | None]
+__all__ = [
+    "Mark", "Option", "Span", "Threshold", "errors", "failures", "heatmap", "lags", "latency", "oldest", "outcomes",
+    "pending", "repairs", "scheduled", "span_of", "stalled", "traffic",
+]  # fmt: skip
 
-AXIS_STEPS_S = (30.0, 60.0, 120.0, 300.0, 600.0, 900.0)
-LEGEND_LINE = 5
-"""Legend entries that fit one line of the narrowest panel."""
 MESSAGES_PER_SECOND = "%,.0f /s"
-PERCENTILES = ((50.0, "dotted"), (95.0, "dashed"), (99.0, "solid"))
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """Something that happened, drawn as a dashed upright line on every chart over time."""
-
-    wall_s: float
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The time that a chart shows, in seconds since the epoch."""
-
-    from_s: float
-    to_s: float
-
-    def holds(self, wall_s: float) -> bool:
-        return self.from_s <= wall_s <= self.to_s
-
-
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """A level line: solid for a hard limit, dashed for an alert's threshold."""
-
-    value: float
-    text: str
-    colour: str
-    hard: bool = False
-
-
-def span_of(intervals: Sequence[Interval], window_s: float | None, *, growing: bool) -> Span:
-    """The time axis for ``intervals``. While a run grows it is given room, in steps, so that it seldom changes."""
-    if not intervals:
-        return Span(0.0, AXIS_STEPS_S[0])
-    last = intervals[-1]
-    length_s = last.end_s - intervals[0].start_s
-    from_s = last.wall_s - length_s
-    if not growing or length_s >= AXIS_STEPS_S[-1]:
-        return Span(from_s, last.wall_s)
-    room_s = next(step for step in AXIS_STEPS_S if step >= length_s)
-    return Span(from_s, from_s + (room_s if window_s is None else max(length_s, min(room_s, window_s))))
+PERCENTILES = ((50.0, "dotted", 1.4), (95.0, "dashed", 1.4), (99.0, "solid", 1.6), (99.9, "solid", 2.4))
+HEAT_COLUMNS = 40
+HEAT_STEPS = 4
+"""Rows of the heatmap to each factor of ten."""
 
 
 def outcomes(intervals: Sequence[Interval], span: Span, marks: Sequence[Mark] = ()) -> Option:
@@ -78,9 +50,9 @@ def outcomes(intervals: Sequence[Interval], span: Span, marks: Sequence[Mark] = 
     present = [row for row in stacked if row[0] == "acked" or any(row[2](i) for i in intervals)]
     columns: list[tuple[str, Column]] = [(name, column) for name, _, column in present]
     columns.append(("offered", lambda i: i.per_second(i.offered)))
-    series = [_area(name, colour) for name, colour, _ in present]
-    series.append(_line("offered", style.OFFERED, dash="dashed", width=1.5))
-    return _option(intervals, columns, series, span, marks, tooltip=MESSAGES_PER_SECOND, from_zero=True)
+    series = [area(name, colour) for name, colour, _ in present]
+    series.append(line("offered", style.OFFERED, dash="dashed", width=1.5))
+    return framed(intervals, columns, series, span, marks, tooltip=MESSAGES_PER_SECOND, from_zero=True)
 
 
 def errors(intervals: Sequence[Interval], span: Span, marks: Sequence[Mark] = ()) -> Option:
@@ -88,49 +60,102 @@ def errors(intervals: Sequence[Interval], span: Span, marks: Sequence[Mark] = ()
     kinds = sorted({kind for interval in intervals for kind in interval.errors})
     columns: list[tuple[str, Column]] = [(style.words(kind), _errors_of(kind)) for kind in kinds]
     series = [
-        _area(style.words(kind), style.ERROR_KIND_COLOURS.get(kind, style.ERROR_KIND_COLOURS["other"]))
-        for kind in kinds
+        area(style.words(kind), style.ERROR_KIND_COLOURS.get(kind, style.ERROR_KIND_COLOURS["other"])) for kind in kinds
     ]
-    option = _option(intervals, columns, series, span, marks, tooltip="%,.1f /s", from_zero=True)
+    option = framed(intervals, columns, series, span, marks, tooltip="%,.1f /s", from_zero=True)
     if not kinds:
-        _say_nothing(option, "No errors in this window")
+        say_nothing(option, "No errors in this window")
     return option
 
 
-def latency(intervals: Sequence[Interval], span: Span, marks: Sequence[Mark] = ()) -> Option:
-    """Percentiles of ack latency on a log axis, told apart by line style."""
-    columns: list[tuple[str, Column]] = [(f"p{percent:.0f}", _percentile_of(percent)) for percent, _ in PERCENTILES]
-    series = [
-        _line(f"p{percent:.0f}", style.ACKED, dash=dash, width=2.0 if dash == "solid" else 1.6)
-        for percent, dash in PERCENTILES
+def latency(
+    intervals: Sequence[Interval], span: Span, marks: Sequence[Mark] = (), levels: Sequence[Threshold] = ()
+) -> Option:
+    """Percentiles of ack latency on a log axis, told apart by line style. levels: in seconds."""
+    columns: list[tuple[str, Column]] = [(f"p{percent:g}", _percentile_of(percent)) for percent, _, _ in PERCENTILES]
+    series = [line(f"p{percent:g}", style.ACKED, dash=dash, width=width) for percent, dash, width in PERCENTILES]
+    return _on_log_axis(intervals, columns, series, span, marks, levels, "No acks in this window")
+
+
+def scheduled(intervals: Sequence[Interval], span: Span, marks: Sequence[Mark] = ()) -> Option:
+    """p99 from the scheduled time beside p99 from the send: apart where messages waited before they were sent."""
+    columns: list[tuple[str, Column]] = [
+        ("sent", _percentile_of(99.0)),
+        ("scheduled", lambda i: _milliseconds(i.scheduled_percentile_s(99.0))),
     ]
-    option = _option(intervals, columns, series, span, marks, tooltip="%.2f ms", named_by_heading=True)
-    values = [v for i in intervals for _, column in columns if (v := column(i)) is not None and v > 0]
-    low, high = _decades(values)
-    option["yAxis"] |= {"type": "log", "min": low, "max": high}
+    series = [
+        line("sent", style.ACKED, dash="solid", width=1.6),
+        line("scheduled", style.UNKNOWN, dash="dashed", width=1.8),
+    ]
+    return _on_log_axis(intervals, columns, series, span, marks, (), "No acks in this window", named_at_end=False)
+
+
+def lags(intervals: Sequence[Interval], span: Span, marks: Sequence[Mark] = ()) -> Option:
+    """How late the load itself was: messages after their scheduled time, and its event loop after its timers."""
+    columns: list[tuple[str, Column]] = [
+        ("schedule", lambda i: i.schedule_lag_max_s * 1e3),
+        ("event loop", lambda i: i.loop_lag_max_s * 1e3),
+    ]
+    series = [
+        line("schedule", style.UNKNOWN, dash="solid", width=1.6),
+        line("event loop", style.PENDING, dash="dashed", width=1.6),
+    ]
+    option = framed(intervals, columns, series, span, marks, tooltip="%.2f ms", from_zero=True)
     option["yAxis"]["axisLabel"] |= {"formatter": "{value} ms"}
-    # Named at their ends: by its dashes alone a line of a legend is hard to tell. The names are moved apart a little,
-    # so that they can be read where the lines meet.
-    option["grid"]["right"] = 32
-    for place, one in enumerate(option["series"][: len(columns)]):
-        one["endLabel"] = {"show": True, "formatter": "{a}", "distance": 4, "offset": [0, 9 - 9 * place]}
-    if not values:
-        _say_nothing(option, "No acks in this window")
     return option
 
 
-def pending(intervals: Sequence[Interval], span: Span, threshold: int, marks: Sequence[Mark] = ()) -> Option:
-    """Messages awaiting their ack, against the window's limit and the alert's threshold."""
+def traffic(intervals: Sequence[Interval], span: Span, marks: Sequence[Mark] = ()) -> Option:
+    """Messages that the load wanted sent, that were accepted, and that were acked, in each second."""
+    columns: list[tuple[str, Column]] = [
+        ("offered", lambda i: i.per_second(i.offered)),
+        ("sent", lambda i: i.per_second(i.accepted)),
+        ("acked", lambda i: i.per_second(i.acked)),
+    ]
+    series = [
+        line("offered", style.OFFERED, dash="dotted", width=2.4),
+        line("sent", style.RETRY, dash="dashed", width=1.8),
+        line("acked", style.ACKED, dash="solid", width=1.4),
+    ]
+    return framed(intervals, columns, series, span, marks, tooltip=MESSAGES_PER_SECOND, from_zero=True)
+
+
+def stalled(
+    intervals: Sequence[Interval], span: Span, marks: Sequence[Mark] = (), levels: Sequence[Threshold] = ()
+) -> Option:
+    """Share of the time in which a publisher waited for room in the window. levels: ratios."""
+    columns: list[tuple[str, Column]] = [("stalled", lambda i: i.stalled_share * 100)]
+    option = framed(
+        intervals,
+        columns,
+        [area("stalled", style.DUPLICATE, stack=False)],
+        span,
+        marks,
+        thresholds=[replace(one, value=one.value * 100) for one in levels],
+        tooltip="%.1f %%",
+        from_zero=True,
+        named_by_heading=True,
+    )
+    option["yAxis"] |= {"max": 100}
+    option["yAxis"]["axisLabel"] |= {"formatter": "{value} %"}
+    if not any(i.stalled_s for i in intervals):
+        say_nothing(option, "No publisher waited for room")
+    return option
+
+
+def pending(
+    intervals: Sequence[Interval], span: Span, levels: Sequence[Threshold], marks: Sequence[Mark] = ()
+) -> Option:
+    """Messages awaiting their ack, against the window's limit and the thresholds of alerts."""
     limit = intervals[-1].max_pending if intervals else 0
-    lines = [Threshold(threshold, f"alert {style.count(threshold)}", style.UNKNOWN)]
+    lines = list(levels)
     if limit:
         lines.append(Threshold(limit, f"limit {style.count(limit)}", style.PENDING, hard=True))
     columns: list[tuple[str, Column]] = [("pending", lambda i: float(i.pending_max))]
-    series = [_area("pending", style.PENDING, stack=False)]
-    option = _option(
+    option = framed(
         intervals,
         columns,
-        series,
+        [area("pending", style.PENDING, stack=False)],
         span,
         marks,
         thresholds=lines,
@@ -138,30 +163,49 @@ def pending(intervals: Sequence[Interval], span: Span, threshold: int, marks: Se
         from_zero=True,
         named_by_heading=True,
     )
-    option["yAxis"]["max"] = max([limit, threshold, *(i.pending_max for i in intervals)]) * 1.15
+    option["yAxis"]["max"] = max([limit, *(one.value for one in levels), *(i.pending_max for i in intervals)]) * 1.15
     option["yAxis"]["axisLabel"]["showMaxLabel"] = False
     return option
 
 
-def oldest(intervals: Sequence[Interval], span: Span, ack_timeout_s: float, marks: Sequence[Mark] = ()) -> Option:
-    """Age of the oldest pending message, against the ack timeout."""
-    lines = [Threshold(ack_timeout_s, f"ack timeout {style.duration(ack_timeout_s)}", style.UNKNOWN, hard=True)]
+def oldest(
+    intervals: Sequence[Interval],
+    span: Span,
+    ack_timeout_s: float,
+    marks: Sequence[Mark] = (),
+    levels: Sequence[Threshold] = (),
+) -> Option:
+    """Age of the oldest pending message, against the ack timeout and the thresholds of alerts."""
+    timeout = Threshold(ack_timeout_s, f"ack timeout {style.duration(ack_timeout_s)}", style.UNKNOWN, hard=True)
     columns: list[tuple[str, Column]] = [("oldest pending", lambda i: i.oldest_pending_age_max_s)]
-    series = [_area("oldest pending", style.PENDING, stack=False)]
-    option = _option(
+    option = framed(
         intervals,
         columns,
-        series,
+        [area("oldest pending", style.PENDING, stack=False)],
         span,
         marks,
-        thresholds=lines,
+        thresholds=[*levels, timeout],
         tooltip="%.3f s",
         from_zero=True,
         named_by_heading=True,
     )
-    peak = max([ack_timeout_s, *(i.oldest_pending_age_max_s for i in intervals)])
+    peak = max([ack_timeout_s, *(one.value for one in levels), *(i.oldest_pending_age_max_s for i in intervals)])
     option["yAxis"]["max"] = peak * 1.15
     option["yAxis"]["axisLabel"] |= {"formatter": "{value} s", "showMaxLabel": False}
+    return option
+
+
+def failures(intervals: Sequence[Interval], span: Span, marks: Sequence[Mark] = ()) -> Option:
+    """Messages that ended rejected or unknown in each second: few of them cannot be seen in a stack."""
+    rows: list[tuple[str, str, str, Column]] = [
+        ("rejected", style.REJECTED, "solid", lambda i: i.per_second(i.rejected)),
+        ("unknown", style.UNKNOWN, "dashed", lambda i: i.per_second(i.unknown)),
+    ]
+    columns: list[tuple[str, Column]] = [(name, column) for name, _, _, column in rows]
+    series = [line(name, colour, dash=dash, width=1.8) for name, colour, dash, _ in rows]
+    option = framed(intervals, columns, series, span, marks, tooltip="%,.1f /s", from_zero=True)
+    if not any(i.rejected or i.unknown for i in intervals):
+        say_nothing(option, "No message failed in this window")
     return option
 
 
@@ -175,10 +219,10 @@ def repairs(intervals: Sequence[Interval], span: Span, marks: Sequence[Mark] = (
     ]
     present = [row for row in rows if any(row[3](i) for i in intervals)]
     columns: list[tuple[str, Column]] = [(name, column) for name, _, _, column in present]
-    series = [_line(name, colour, dash=dash, width=1.8) for name, colour, dash, _ in present]
-    option = _option(intervals, columns, series, span, marks, tooltip="%,.1f /s", from_zero=True)
+    series = [line(name, colour, dash=dash, width=1.8) for name, colour, dash, _ in present]
+    option = framed(intervals, columns, series, span, marks, tooltip="%,.1f /s", from_zero=True)
     if not present:
-        _say_nothing(option, "Nothing to repair in this window")
+        say_nothing(option, "Nothing to repair in this window")
     return option
 
 
@@ -186,12 +230,110 @@ def _errors_of(kind: str) -> Column:
     return lambda interval: interval.per_second(interval.errors.get(kind, 0))
 
 
-def _percentile_of(percent: float) -> Column:
-    def column(interval: Interval) -> float | None:
-        seconds = interval.latency.percentile_s(percent)
-        return None if seconds is None else seconds * 1e3
+def heatmap(intervals: Sequence[Interval], span: Span, clock: Callable[[float], str]) -> Option:
+    """How many acks had which latency in each part of the window: darker is more, on a logarithmic scale.
 
-    return column
+    clock: the time of day where the viewer is.
+    """
+    columns, cells = _heat(intervals, span, clock)
+    rows = sorted({row for _, row in cells})
+    low, high = (rows[0], rows[-1]) if rows else (0, HEAT_STEPS)
+    most = max(cells.values(), default=0)
+    named = {row: style.duration(10 ** (row / HEAT_STEPS)) for row in range(low, high + 1)}
+    option: Option = {
+        "animation": False,
+        "grid": {"left": 58, "right": 26, "top": 12, "bottom": 22, "outerBoundsMode": "none"},
+        "tooltip": {"show": False},
+        "xAxis": {
+            "type": "category",
+            "data": columns,
+            "splitLine": {"show": False},
+            "axisLabel": {"hideOverlap": True, "interval": max(1, len(columns) // 4)},
+        },
+        "yAxis": {
+            "type": "category",
+            "data": list(named.values()),
+            "axisLabel": {"hideOverlap": True},
+            "splitLine": {"show": False},
+        },
+        "visualMap": {
+            "show": False,
+            "dimension": 2,
+            "min": 0,
+            "max": max(1.0, math.log10(most + 1)),
+            "inRange": {"color": ["#CFE5F4", "#56B4E9", "#0072B2", "#003A5C"]},
+        },
+        "series": [
+            {
+                "type": "heatmap",
+                "name": "acks",
+                "data": [
+                    [column, row - low, round(math.log10(count + 1), 2)] for (column, row), count in cells.items()
+                ],
+            }
+        ],
+    }
+    if not cells:
+        option["title"] = say_words("No acks in this window")
+    return option
+
+
+def _heat(
+    intervals: Sequence[Interval], span: Span, clock: Callable[[float], str]
+) -> tuple[list[str], dict[tuple[int, int], float]]:
+    """The names of the columns, and acks per second by column and row. Rows are logarithms of the latency."""
+    length_s = max(1.0, (span.to_s - span.from_s) / HEAT_COLUMNS)
+    number = max(1, math.ceil((span.to_s - span.from_s) / length_s))
+    counts: dict[tuple[int, int], float] = {}
+    for interval in intervals:
+        column = min(number - 1, max(0, int((interval.wall_s - span.from_s - 1e-6) / length_s)))
+        for row, count in interval.heat(HEAT_STEPS).items():
+            counts[column, row] = counts.get((column, row), 0.0) + count / max(length_s, interval.span_s)
+    return [clock(span.from_s + column * length_s) for column in range(number)], counts
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1e3
+
+
+def _percentile_of(percent: float) -> Column:
+    return lambda interval: _milliseconds(interval.percentile_s(percent))
+
+
+def _on_log_axis(
+    intervals: Sequence[Interval],
+    columns: Sequence[tuple[str, Column]],
+    series: list[Option],
+    span: Span,
+    marks: Sequence[Mark],
+    levels: Sequence[Threshold],
+    nothing: str,
+    *,
+    named_at_end: bool = True,
+) -> Option:
+    values = [v for i in intervals for _, column in columns if (v := column(i)) is not None and v > 0]
+    low, high = _decades([*values, *(one.value * 1e3 for one in levels if values)])
+    option = framed(
+        intervals,
+        columns,
+        series,
+        span,
+        marks,
+        thresholds=[replace(one, value=one.value * 1e3) for one in levels],
+        tooltip="%.2f ms",
+        named_by_heading=named_at_end,
+    )
+    option["yAxis"] |= {"type": "log", "min": low, "max": high}
+    option["yAxis"]["axisLabel"] |= {"formatter": "{value} ms"}
+    if named_at_end:
+        # Named at their ends: by its dashes alone a line of a legend is hard to tell. The names are moved apart a
+        # little, so that they can be read where the lines meet.
+        option["grid"]["right"] = 36
+        for place, one in enumerate(option["series"][: len(columns)]):
+            one["endLabel"] = {"show": True, "formatter": "{a}", "distance": 3, "offset": [0, 12 - 9 * place]}
+    if not values:
+        say_nothing(option, nothing)
+    return option
 
 
 def _decades(values: Sequence[float]) -> tuple[float, float]:
@@ -201,135 +343,3 @@ def _decades(values: Sequence[float]) -> tuple[float, float]:
     low = math.floor(math.log10(min(values)))
     high = max(math.ceil(math.log10(max(values))), low + 2)
     return float(10.0**low), float(10.0**high)
-
-
-def _option(
-    intervals: Sequence[Interval],
-    columns: Sequence[tuple[str, Column]],
-    series: list[Option],
-    span: Span,
-    marks: Sequence[Mark],
-    *,
-    tooltip: str,
-    thresholds: Sequence[Threshold] = (),
-    from_zero: bool = False,
-    named_by_heading: bool = False,
-) -> Option:
-    """The frame that all charts over time share: one column of numbers per series, in ``dataset.source``."""
-    source = [
-        [round(i.wall_s * 1000), *(None if (v := column(i)) is None else round(v, 4) for _, column in columns)]
-        for i in intervals
-    ]
-    seen = [mark for mark in marks if span.holds(mark.wall_s)]
-    # Many series take a second line of the legend.
-    top = 10 if named_by_heading else 28 if len(series) <= LEGEND_LINE else 44
-    return {
-        "animation": False,
-        "dataset": {"dimensions": ["time", *(name for name, _ in columns)], "source": source},
-        # The same margins everywhere, so that a moment is at the same place in every chart.
-        "grid": {"left": 58, "right": 26, "top": top, "bottom": 22, "outerBoundsMode": "none"},
-        "legend": {
-            "show": not named_by_heading,
-            "top": 0,
-            "left": 0,
-            "itemWidth": 16,
-            "itemHeight": 8,
-            "itemGap": 9,
-            "selectedMode": False,  # a choice would be lost at the next refresh
-            "data": [_legend_entry(one) for one in series],
-        },
-        "tooltip": {"trigger": "axis", "valueFormatter": tooltip, "confine": True},
-        "xAxis": {
-            "type": "time",
-            "min": round(span.from_s * 1000),
-            "max": round(span.to_s * 1000),
-            "splitNumber": 3,
-            "splitLine": {"show": False},
-            "axisLabel": {"formatter": "{HH}:{mm}:{ss}", "hideOverlap": True, "showMinLabel": False},
-        },
-        "yAxis": {
-            "type": "value",
-            "splitNumber": 4,
-            "axisLabel": {"hideOverlap": True},
-            **({"min": 0} if from_zero else {}),
-        },
-        "series": [
-            *(one | {"encode": {"x": "time", "y": one["name"]}} for one in series),
-            _lines_across(thresholds, seen),
-        ],
-    }
-
-
-def _area(name: str, colour: str, *, stack: bool = True) -> Option:
-    # A stacked band has no outline: that of an empty band would hide the colour of the one below it.
-    return {
-        "type": "line",
-        "name": name,
-        "symbol": "none",
-        "color": colour,
-        "lineStyle": {"width": 0 if stack else 1.5, "color": colour},
-        "areaStyle": {"opacity": 0.85 if stack else 0.4, "color": colour},
-        **({"stack": "all"} if stack else {}),
-    }
-
-
-def _legend_entry(series: Option) -> Option:
-    """A filled patch for a band; a line shows its own dashes."""
-    mark = {"icon": "roundRect"} if "areaStyle" in series else {"itemStyle": {"opacity": 0}}
-    return {"name": series["name"], **mark}
-
-
-def _line(name: str, colour: str, *, dash: str, width: float) -> Option:
-    return {
-        "type": "line",
-        "name": name,
-        "symbol": "none",
-        "color": colour,
-        "lineStyle": {"width": width, "type": dash, "color": colour},
-    }
-
-
-def _lines_across(thresholds: Sequence[Threshold], marks: Sequence[Mark]) -> Option:
-    """A series without points that carries level lines and the upright lines of events."""
-    data: list[Option] = [
-        {
-            "yAxis": threshold.value,
-            "lineStyle": {"color": threshold.colour, "type": "solid" if threshold.hard else "dashed", "width": 1.5},
-            "label": {
-                "formatter": threshold.text,
-                "position": "insideEndTop" if threshold.hard else "insideStartTop",
-                "color": threshold.colour,
-            },
-        }
-        for threshold in thresholds
-    ]
-    data += [
-        {
-            "xAxis": round(mark.wall_s * 1000),
-            "name": mark.text,
-            "lineStyle": {"color": style.PENDING, "type": "dashed", "width": 1, "opacity": 0.6},
-            "label": {"show": False},
-        }
-        for mark in marks
-    ]
-    return {
-        "type": "line",
-        "name": "marks",
-        "data": [],
-        "silent": True,
-        "tooltip": {"show": False},
-        "markLine": {"silent": True, "symbol": "none", "animation": False, "data": data},
-    }
-
-
-def _say_nothing(option: Option, text: str) -> None:
-    """Turn a chart of nothing into a sentence over an empty time axis."""
-    option["title"] = {
-        "text": text,
-        "left": "center",
-        "top": "middle",
-        "textStyle": {"fontSize": 13, "fontWeight": "normal", "color": style.PENDING},
-    }
-    option["legend"]["show"] = False
-    option["yAxis"] |= {"max": 10 if option["yAxis"]["type"] == "log" else 1, "splitLine": {"show": False}}
-    option["yAxis"]["axisLabel"]["show"] = False

@@ -1,14 +1,15 @@
-"""What happened in a run, told for people: its events in order, the alerts that fire now, failures in groups. Pure."""
+"""What happened in a run, told for people: its events in order, the alerts that fire now. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dashboard import style
+from dashboard.chart_frame import Mark
 from dashboard.rates import Edit
 from eventbus import BusEvent, EventKind
-from eventbus.observe.run import AlertChange, FailedMessage, RunInfo, RunStatus
+from eventbus.observe.run import AlertChange, RunInfo, RunStatus
 
 _MARKS = {
     EventKind.CONNECTED: "✓",
@@ -19,7 +20,24 @@ _MARKS = {
     EventKind.TOPIC_WARNING: "⚠",
     EventKind.PAUSED: "‖",
     EventKind.RESUMED: "▶",
+    EventKind.PROCESS_LOST: "✗",
+    EventKind.FAULT_BEGAN: "⚡",
+    EventKind.FAULT_ENDED: "✓",
 }
+_COLOURS = {
+    EventKind.CONNECTED: style.LATE,
+    EventKind.DISCONNECTED: style.UNKNOWN,
+    EventKind.PROCESS_LOST: style.UNKNOWN,
+    EventKind.FAULT_BEGAN: style.REJECTED,
+    EventKind.FAULT_ENDED: style.LATE,
+    EventKind.DENIED: style.UNKNOWN,
+    EventKind.TOPIC_FAILED: style.UNKNOWN,
+    EventKind.PRODUCER_REPLACED: style.DUPLICATE,
+    EventKind.TOPIC_WARNING: style.DUPLICATE,
+}
+_ALERT_WORDS = {"info": "Notice", "warning": "Warning", "critical": "Critical"}
+SEVERITIES = ("critical", "warning", "info")
+"""The worst first."""
 _ENDS = {
     RunStatus.FINISHED: ("✓", "Finished", "the run came to its end as planned"),
     RunStatus.STOPPED: ("■", "Stopped", "ended by hand"),
@@ -29,26 +47,17 @@ _ENDS = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the journal: when, a sign and a word for what it is, and a sentence."""
+    """One line of the journal: when, a sign and a word for what it is, a sentence. colour: of its line in charts."""
 
     wall_s: float
     sign: str
     word: str
     text: str
+    colour: str = style.PENDING
 
-
-@dataclass(frozen=True, slots=True)
-class FailureGroup:
-    """Messages that failed alike. sample_id: the id of the newest."""
-
-    outcome: str
-    kind: str
-    text: str
-    count: int
-    first_wall_s: float
-    last_wall_s: float
-    most_attempts: int
-    sample_id: str
+    def mark(self) -> Mark:
+        """The upright line of it in a chart."""
+        return Mark(self.wall_s, self.word, self.sign, self.colour)
 
 
 def entries(
@@ -57,7 +66,13 @@ def entries(
     """Everything that happened in a run, newest first."""
     told = [Entry(run.started_wall_s, "▶", "Start", f"{run.topic} on {run.url}")]
     told += [
-        Entry(event.wall_s, _MARKS.get(event.kind, "•"), style.words(str(event.kind)).capitalize(), event.text)
+        Entry(
+            event.wall_s,
+            _MARKS.get(event.kind, "•"),
+            style.words(str(event.kind)).capitalize(),
+            event.text,
+            _COLOURS.get(event.kind, style.PENDING),
+        )
         for event in events
     ]
     told += [
@@ -66,14 +81,16 @@ def entries(
             "✎",
             "Rate",
             "as fast as the window lets" if edit.rate is None else f"{style.rate(edit.rate)} from now on",
+            style.ACKED,
         )
         for edit in edits
     ]
     told += [
-        Entry(alert.wall_s, "⚠", "Alert", alert.text or alert.rule)
+        Entry(alert.wall_s, "⚠", _ALERT_WORDS.get(alert.severity, "Alert"), headline(alert), style.UNKNOWN)
         if alert.firing
-        else Entry(alert.wall_s, "✓", "Alert over", style.words(alert.rule).capitalize())
+        else Entry(alert.wall_s, "✓", "Alert over", style.words(alert.rule).capitalize(), style.LATE)
         for alert in alerts
+        if alert.state in ("", "firing", "resolved") and (not alert.state or alert.state != alert.previous)
     ]
     if run.ended_wall_s is not None and run.status in _ENDS:
         sign, word, text = _ENDS[run.status]
@@ -82,40 +99,29 @@ def entries(
 
 
 def headline(alert: AlertChange) -> str:
-    """An alert in a few words: ``Pending above 5,000``."""
-    return f"{style.words(alert.rule).capitalize()} above {style.level(alert.threshold)}"
+    """An alert in a few words."""
+    return alert.text or style.words(alert.rule).capitalize()
 
 
 def firing(alerts: Sequence[AlertChange]) -> list[AlertChange]:
-    """Those whose last change was to fire, in the order of their beginning."""
-    last = {alert.rule: alert for alert in alerts}
-    return sorted((alert for alert in last.values() if alert.firing), key=lambda alert: alert.wall_s)
+    """Those whose last change was to fire: the worst first, then in the order of their beginning.
 
-
-def failure_groups(failed: Sequence[FailedMessage]) -> list[FailureGroup]:
-    """Failed messages (newest first) by outcome, kind and text; the largest group first.
-
-    A message that was unknown and then acked late is told twice by its bus, and counts as acked late.
+    Each as it began, so that its time is since when it fires; muted as it is now.
     """
-    late = {message.message_id for message in failed if message.late}
-    groups: dict[tuple[str, str, str], list[FailedMessage]] = {}
-    for message in failed:
-        if message.message_id in late and not message.late:
-            continue
-        outcome = "acked late" if message.late else message.outcome
-        key = (outcome, style.words(message.error_kind or "none"), message.error_text or "")
-        groups.setdefault(key, []).append(message)
-    told = [
-        FailureGroup(
-            outcome=outcome,
-            kind=kind,
-            text=text,
-            count=len(messages),
-            first_wall_s=min(m.wall_s for m in messages),
-            last_wall_s=max(m.wall_s for m in messages),
-            most_attempts=max(m.attempts for m in messages),
-            sample_id=messages[0].message_id,
-        )
-        for (outcome, kind, text), messages in groups.items()
-    ]
-    return sorted(told, key=lambda group: (-group.count, -group.last_wall_s))
+    begun: dict[str, AlertChange] = {}
+    for alert in alerts:
+        if not alert.firing:
+            begun.pop(alert.rule, None)
+        else:
+            begun[alert.rule] = replace(begun.get(alert.rule, alert), muted=alert.muted)
+    return sorted(begun.values(), key=lambda alert: (bool(alert.muted), _rank(alert.severity), alert.wall_s))
+
+
+def waiting(alerts: Sequence[AlertChange]) -> list[AlertChange]:
+    """Those whose expression holds, but not yet for long enough to fire."""
+    last = {alert.rule: alert for alert in alerts}
+    return [alert for alert in last.values() if alert.state == "pending"]
+
+
+def _rank(severity: str) -> int:
+    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)

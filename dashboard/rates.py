@@ -7,11 +7,13 @@ many points as it can show and no peak is lost on the way.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from eventbus import BusSnapshot, ConnectionState, LatencyHistogram
+from eventbus.latency import bucket_bounds_ns
 
 if TYPE_CHECKING:
     from eventbus.observe.run import Sample
@@ -22,6 +24,8 @@ MAX_COARSE = 600
 """How many intervals older than FINE_S are kept."""
 MAX_POINTS = 300
 """The most points that one chart series gets."""
+MAX_MERGED = 2_000
+"""How many merged intervals are remembered: those of all windows of a page."""
 STEPS_S = (1, 2, 3, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 
 
@@ -30,7 +34,9 @@ class Interval:
     """What happened between ``start_s`` and ``end_s`` of a run. Counts are differences, gauges are as named.
 
     unknown: newly settled as unknown; late acks do not lessen it. acked: all acks, duplicates and late ones among
-    them. pending: at the end. *_max: the peak. offered: messages that the load wanted sent.
+    them. pending: at the end. *_max: the peak. offered: messages that the load wanted sent. latency: from the last
+    attempt to the ack. scheduled: from the time that the schedule had for a message; empty where there is none.
+    warming_up: what is in here is not judged.
     """
 
     start_s: float
@@ -55,6 +61,34 @@ class Interval:
     connection: ConnectionState = ConnectionState.CONNECTED
     errors: Mapping[str, int] = field(default_factory=dict)
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
+    scheduled: LatencyHistogram = field(default_factory=LatencyHistogram)
+    loop_lag_max_s: float = 0.0
+    schedule_lag_max_s: float = 0.0
+    warming_up: bool = False
+    _percentiles: dict[float, float | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _heat: dict[int, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def percentile_s(self, percent: float) -> float | None:
+        """Of ``latency``, in seconds. Found once: charts ask each second for the same of the same interval."""
+        return self._percentile_s(self.latency, percent, percent)
+
+    def scheduled_percentile_s(self, percent: float) -> float | None:
+        """The same of ``scheduled``."""
+        return self._percentile_s(self.scheduled, percent, -1.0 - percent)
+
+    def _percentile_s(self, histogram: LatencyHistogram, percent: float, key: float) -> float | None:
+        if key not in self._percentiles:
+            self._percentiles[key] = histogram.percentile_s(percent)
+        return self._percentiles[key]
+
+    def heat(self, steps: int) -> Mapping[int, int]:
+        """Acks by the power of ten of their latency in seconds, ``steps`` to each; found once, as percentiles are."""
+        if not self._heat and self.latency.total:
+            for bucket, count in self.latency.counts.items():
+                lower, upper = bucket_bounds_ns(bucket)
+                row = math.floor(math.log10(max(1, lower + upper) / 2e9) * steps)
+                self._heat[row] = self._heat.get(row, 0) + count
+        return self._heat
 
     @property
     def span_s(self) -> float:
@@ -114,6 +148,10 @@ class Interval:
             connection=later.connection,
             errors=errors,
             latency=self.latency.merged(later.latency),
+            scheduled=self.scheduled.merged(later.scheduled),
+            loop_lag_max_s=max(self.loop_lag_max_s, later.loop_lag_max_s),
+            schedule_lag_max_s=max(self.schedule_lag_max_s, later.schedule_lag_max_s),
+            warming_up=later.warming_up,
         )
 
 
@@ -130,8 +168,10 @@ def between(earlier: Sample | None, later: Sample) -> Interval:
     new = later.snapshot
     if earlier is None:
         old, start_s, offered = BusSnapshot("", 0.0, 0.0, ConnectionState.CONNECTING), 0.0, 0
+        scheduled = LatencyHistogram()
     else:
         old, start_s, offered = earlier.snapshot, earlier.elapsed_s, earlier.offered
+        scheduled = earlier.scheduled
     late_acks = new.late_acks - old.late_acks
     return Interval(
         start_s=start_s,
@@ -157,6 +197,10 @@ def between(earlier: Sample | None, later: Sample) -> Interval:
         connection=new.connection,
         errors={k: n - old.errors.get(k, 0) for k, n in new.errors.items() if n > old.errors.get(k, 0)},
         latency=new.latency.since(old.latency),
+        scheduled=later.scheduled.since(scheduled),
+        loop_lag_max_s=later.loop_lag_s,
+        schedule_lag_max_s=later.schedule_lag_s,
+        warming_up=later.warming_up,
     )
 
 
@@ -171,14 +215,20 @@ class Edit:
 class Timeline:
     """The history of one run, in seconds. ``extend`` takes new samples; everything else only looks.
 
+    shaped: the target rate changes by itself, so that a change of it is no edit. first_s: how far into the run the
+    oldest sample was.
+
     Memory is bounded: FINE_S of seconds and MAX_COARSE older, coarser intervals, however long the run is. Not
     thread-safe; its owner locks.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, shaped: bool = False) -> None:
         self._seconds: list[Interval] = []
         self._open: Interval | None = None
+        self._groups: dict[tuple[int, int], tuple[int, Interval]] = {}  # what was merged for charts: (members, whole)
+        self.first_s = 0.0
         self.edits: list[Edit] = []
+        self.shaped = shaped
         self.last: Sample | None = None
 
     @property
@@ -192,7 +242,9 @@ class Timeline:
             if self.last is not None and sample.elapsed_s <= self.last.elapsed_s:
                 continue
             step = between(self.last, sample)
-            if self.last is not None and sample.target_rate != self.last.target_rate:
+            if self.last is None:
+                self.first_s = sample.elapsed_s
+            elif sample.target_rate != self.last.target_rate and not self.shaped:
                 self.edits.append(Edit(sample.wall_s, sample.target_rate))
             self.last = sample
             self._open = step if self._open is None else self._open.merged(step)
@@ -216,7 +268,7 @@ class Timeline:
             known = [interval for interval in known if interval.end_s > from_s]
         if not known:
             return []
-        return _resampled(known, _step_s(known[-1].end_s - known[0].start_s))
+        return self._resampled(known, _step_s(known[-1].end_s - known[0].start_s))
 
     def latest(self, span_s: float, *, until_s: float | None = None) -> Interval | None:
         """The newest ``span_s`` as one interval; None while there is not one whole second."""
@@ -236,6 +288,26 @@ class Timeline:
             old -= old % 2
             pairs = [merge(self._seconds[at : at + 2]) for at in range(0, old, 2)]
             self._seconds[:old] = pairs
+            self._groups.clear()
+
+    def _resampled(self, intervals: Sequence[Interval], step_s: int) -> list[Interval]:
+        """Neighbours within the same ``step_s`` become one. Steps are counted from the run's start: points stay put,
+        and what was merged once is used again as long as nothing joins it."""
+        if step_s == 1:
+            return list(intervals)
+        groups: dict[int, list[Interval]] = {}
+        for interval in intervals:
+            groups.setdefault(int((interval.start_s + interval.end_s) / 2 / step_s), []).append(interval)
+        return [self._merged(step_s, place, group) for place, group in groups.items()]
+
+    def _merged(self, step_s: int, place: int, group: Sequence[Interval]) -> Interval:
+        members, whole = self._groups.get((step_s, place), (0, None))
+        if whole is None or members != len(group) or whole.end_s != group[-1].end_s:
+            whole = merge(group)
+            if len(self._groups) >= MAX_MERGED:
+                self._groups.clear()
+            self._groups[step_s, place] = len(group), whole
+        return whole
 
 
 def _step_s(span_s: float) -> int:
@@ -244,13 +316,3 @@ def _step_s(span_s: float) -> int:
         if span_s / step <= MAX_POINTS:
             return step
     return STEPS_S[-1]
-
-
-def _resampled(intervals: Sequence[Interval], step_s: int) -> list[Interval]:
-    """Neighbours within the same ``step_s`` become one. Steps are counted from the run's start: points stay put."""
-    if step_s == 1:
-        return list(intervals)
-    groups: dict[int, list[Interval]] = {}
-    for interval in intervals:
-        groups.setdefault(int((interval.start_s + interval.end_s) / 2 / step_s), []).append(interval)
-    return [merge(group) for group in groups.values()]

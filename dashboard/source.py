@@ -6,19 +6,24 @@ read once, and then only what is new of it.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 from dashboard.rates import Edit, Interval, Timeline
 from eventbus import BusEvent
-from eventbus.observe.run import AlertChange, FailedMessage, RunInfo, Sample
+from eventbus.observe.run import AlertChange, FailedMessage, FailureGroup, RunInfo, Sample, StoreError
 
 KEPT_TIMELINES = 4
-FIRST_READ = 20_000
-"""Samples read of a run that is new to us: 83 minutes at four a second; what was before is one interval."""
+FIRST_READ = 1_200
+"""Samples read at once of a run that is new to us: five minutes, in some 0.15 s. An hour takes 4 s: what lies before is
+one interval until it was read, in the background."""
+CHUNK = 500
+"""Samples taken in at a time there."""
 
 
 class RunSource(Protocol):
@@ -30,11 +35,17 @@ class RunSource(Protocol):
     def samples(self, run_id: str, since_wall_s: float | None = None, limit: int = 5000) -> Sequence[Sample]:
         """In time order: those later than ``since_wall_s``, of these the newest ``limit``."""
 
+    def each_sample(self, run_id: str, since_wall_s: float | None = None, limit: int | None = None) -> Iterable[Sample]:
+        """The same one by one, without a limit where none is given."""
+
     def events(self, run_id: str, limit: int = 500) -> Sequence[BusEvent]:
         """In time order."""
 
     def failed(self, run_id: str, limit: int = 500) -> Sequence[FailedMessage]:
         """Newest first."""
+
+    def failure_groups(self, run_id: str) -> Sequence[FailureGroup]:
+        """Exact counts, the largest group first."""
 
     def alerts(self, run_id: str) -> Sequence[AlertChange]:
         """In time order."""
@@ -45,7 +56,8 @@ class RunView:
     """One run as a page shows it, all of the same moment.
 
     intervals: what the charts show. recent: the newest seconds as one, None before there is a whole second.
-    total: all of the run. sample: the newest. edits: every change of the target rate.
+    total: all of the run. sample: the newest. edits: every change of the target rate. complete: False while what lies
+    further back is still being read.
     """
 
     intervals: Sequence[Interval] = ()
@@ -54,37 +66,36 @@ class RunView:
     total: Interval | None = None
     sample: Sample | None = None
     elapsed_s: float = 0.0
+    complete: bool = True
 
 
 class RunHistory:
-    """What was read of the runs last looked at. May be used from any thread."""
+    """What was read of the runs last looked at. May be used from any thread. first_read: see FIRST_READ."""
 
-    def __init__(self, source: RunSource) -> None:
+    def __init__(self, source: RunSource, *, first_read: int = FIRST_READ) -> None:
         self._source = source
+        self._first_read = first_read
         self._timelines: OrderedDict[str, Timeline] = OrderedDict()
+        self._reading: dict[str, threading.Thread] = {}
         self._lock = threading.Lock()
 
     def view(
-        self, run_id: str, window_s: float | None, *, recent_s: float, over: bool, until_s: float | None = None
+        self,
+        run_id: str,
+        window_s: float | None,
+        *,
+        recent_s: float,
+        over: bool,
+        until_s: float | None = None,
+        shaped: bool = False,
     ) -> RunView:
         """Read what is new of a run, and give what a page shows of its newest ``window_s`` (None: all).
 
         over: nothing more will come, so that an unfinished second counts. until_s: as it was that far into the run.
-        Raises StoreError.
+        shaped: its rate changes by itself. Raises StoreError.
         """
         with self._lock:
-            timeline = self._timelines.get(run_id)
-            if timeline is None:
-                timeline = self._timelines[run_id] = Timeline()
-                while len(self._timelines) > KEPT_TIMELINES:
-                    self._timelines.popitem(last=False)
-            self._timelines.move_to_end(run_id)
-            last = timeline.last
-            timeline.extend(
-                self._source.samples(run_id, limit=FIRST_READ)
-                if last is None
-                else self._source.samples(run_id, since_wall_s=last.wall_s)
-            )
+            timeline = self._timeline(run_id, shaped)
             return RunView(
                 intervals=timeline.intervals(window_s, until_s=until_s, whole=over),
                 edits=tuple(timeline.edits),
@@ -92,4 +103,48 @@ class RunHistory:
                 total=timeline.total(),
                 sample=timeline.last,
                 elapsed_s=timeline.elapsed_s,
+                complete=run_id not in self._reading,
             )
+
+    def wait_complete(self, run_id: str, timeout_s: float) -> bool:
+        """Wait until nothing of the run is being read in the background any more; False where that takes longer."""
+        thread = self._reading.get(run_id)
+        if thread is not None:
+            thread.join(timeout_s)
+        return run_id not in self._reading
+
+    def _timeline(self, run_id: str, shaped: bool) -> Timeline:
+        timeline = self._timelines.get(run_id)
+        if timeline is None:
+            first = self._source.samples(run_id, limit=self._first_read)
+            timeline = self._timelines[run_id] = Timeline(shaped=shaped)
+            timeline.extend(first)
+            while len(self._timelines) > KEPT_TIMELINES:
+                self._timelines.popitem(last=False)
+            if len(first) == self._first_read and run_id not in self._reading:
+                self._read_all(run_id, shaped)
+        elif timeline.last is None:
+            timeline.extend(self._source.samples(run_id, limit=self._first_read))
+        else:
+            timeline.extend(self._source.samples(run_id, since_wall_s=timeline.last.wall_s))
+        self._timelines.move_to_end(run_id)
+        return timeline
+
+    def _read_all(self, run_id: str, shaped: bool) -> None:
+        """Read a run from its beginning, in the background, and put it in the place of what was read first."""
+
+        def read() -> None:
+            timeline = Timeline(shaped=shaped)
+            try:
+                with contextlib.suppress(StoreError):  # whoever looks next reads the store as well, and tells
+                    samples = iter(self._source.each_sample(run_id))
+                    while chunk := list(islice(samples, CHUNK)):
+                        timeline.extend(chunk)
+                    with self._lock:
+                        if timeline.last is not None and run_id in self._timelines:
+                            self._timelines[run_id] = timeline
+            finally:
+                self._reading.pop(run_id, None)
+
+        thread = self._reading[run_id] = threading.Thread(target=read, name="run-history", daemon=True)
+        thread.start()

@@ -130,3 +130,13 @@ def ago(seconds: float) -> str:
 def clock(wall_s: float, zone: tzinfo | None = None) -> str:
     """Time of day in ``zone``; None takes this machine's."""
     return datetime.fromtimestamp(wall_s, zone).strftime("%H:%M:%S")
+
+
+def span(seconds: float) -> str:
+    """A length of time that was planned: 5 s, 1.5 s, 2 min, 1 h 30 min."""
+    if seconds < 60:
+        return f"{seconds:g}{THIN_SPACE}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = ((hours, "h"), (minutes, "min"), (rest, "s"))
+    return " ".join(f"{number}{THIN_SPACE}{unit}" for number, unit in parts if number)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import hashlib
 import math
+import uuid
 from collections.abc import Sequence
 from datetime import tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -11,12 +13,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import streamlit as st
 
 from dashboard import charts, style
-from dashboard.broker import KAFKA_URL, NAMES, NATS_URL, BrokerState, BrokerStatus
+from dashboard.broker import KAFKA_URL, NAMES, NATS_URL, BrokerState, BrokerStatus, embedded_nats
 from dashboard.control import LoadControl
-from dashboard.source import RunHistory, RunSource
+from dashboard.source import RunHistory
 from eventbus import ConnectionState
 from eventbus.embedded.kafka import EmbeddedKafka
-from eventbus.embedded.nats import EmbeddedNats
 from eventbus.observe.reader import StoreReader
 from eventbus.observe.run import RunInfo
 from eventbus.observe.schema import default_store_path
@@ -26,6 +27,9 @@ MAX_BARS = 30
 METRIC_HEIGHT = 172
 """Less than 170 px would cut the sparkline."""
 
+COOKIE = "_streamlit_xsrf"
+BROWSER_NAMES = (("Edg/", "Edge"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))
+"""By what they say of themselves; the first that fits, since most claim to be the last ones too."""
 CONNECTIONS = {
     ConnectionState.CONNECTED: ("green", "link", "connected"),
     ConnectionState.CONNECTING: ("gray", "sync", "connecting"),
@@ -44,14 +48,14 @@ BROKERS = {
 @st.cache_resource(show_spinner=False)
 def shared_control() -> LoadControl:
     """The one control of this dashboard; ended with it. The broker that the form begins with is started at once."""
-    control = LoadControl(default_store_path(), brokers={NATS_URL: EmbeddedNats, KAFKA_URL: EmbeddedKafka})
+    control = LoadControl(default_store_path(), brokers={NATS_URL: embedded_nats, KAFKA_URL: EmbeddedKafka})
     atexit.register(control.close)  # cache_resource's own on_release is not called at shutdown
     control.start_broker(NATS_URL)
     return control
 
 
 @st.cache_resource(show_spinner=False)
-def shared_source() -> RunSource:
+def shared_source() -> StoreReader:
     """The store that workers write."""
     return StoreReader(default_store_path())
 
@@ -60,6 +64,20 @@ def shared_source() -> RunSource:
 def shared_history() -> RunHistory:
     """What was read of it."""
     return RunHistory(shared_source())
+
+
+def viewer() -> tuple[str, str]:
+    """Which browser this is, as an id that all of its tabs share, and its name for people.
+
+    The id is a digest of the cookie that Streamlit gives to each browser against forged requests; without cookies each
+    tab counts as a browser of its own.
+    """
+    cookie: object = st.context.cookies.get(COOKIE)
+    if not isinstance(cookie, str) or not cookie:  # Streamlit's test harness has stand-ins for both
+        cookie = str(st.session_state.setdefault("viewer", uuid.uuid4().hex))
+    agent = str(st.context.headers.get("User-Agent"))
+    name = next((name for sign, name in BROWSER_NAMES if sign in agent), "")
+    return hashlib.sha256(cookie.encode()).hexdigest()[:16], name
 
 
 def viewer_zone() -> tzinfo | None:

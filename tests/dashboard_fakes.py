@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dashboard.broker import NAMES, SYSTEMS, BrokerState, BrokerStatus
 from dashboard.control import LoadSettings, LoadStatus, Phase
 from dashboard.process import LoadRefused
 from eventbus import BusEvent, BusSnapshot, ConnectionState, LatencyHistogram
-from eventbus.observe import AlertChange, FailedMessage, RunInfo, RunStatus, Sample, StoreError
+from eventbus.observe import AlertChange, FailedMessage, FailureGroup, RunInfo, RunStatus, Sample, StoreError
 
 START_S = 1_700_000_000.0
 MAX_PENDING = 10_000
@@ -66,8 +67,10 @@ class MemorySource:
         failed: Sequence[FailedMessage] = (),
         alerts: Sequence[AlertChange] = (),
         trouble: str | None = None,
+        groups: Sequence[FailureGroup] = (),
     ) -> None:
         self.run = run
+        self.groups = groups
         self.kept = list(samples)
         self.told_events, self.told_failed, self.told_alerts = events, failed, alerts
         self.trouble = trouble
@@ -91,9 +94,15 @@ class MemorySource:
     def alerts(self, run_id: str) -> Sequence[AlertChange]:
         return self.told_alerts
 
+    def failure_groups(self, run_id: str) -> Sequence[FailureGroup]:
+        return self.groups
+
+    def each_sample(self, run_id: str, since_wall_s: float | None = None, limit: int | None = None) -> Iterator[Sample]:
+        return iter([one for one in self.kept if since_wall_s is None or one.wall_s > since_wall_s][-(limit or 0) :])
+
 
 class StubControl:
-    """A control that notes what it was asked for; ``refusal`` makes a start fail."""
+    """A control that notes what it was asked for, and who holds the controls; ``refusal`` makes a start fail."""
 
     def __init__(self, status: LoadStatus | None = None, *, refusal: str | None = None) -> None:
         self.now = status or LoadStatus()
@@ -116,6 +125,9 @@ class StubControl:
         self.started.append(settings)
         self.now = LoadStatus(Phase.RUNNING, "run-1", settings.rate)
         return "run-1"
+
+    def take(self, by: str, by_name: str = "") -> None:
+        self.now = replace(self.now, by=by, by_name=by_name)
 
     def set_rate(self, rate: float) -> None:
         self.rates.append(rate)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,15 @@ from streamlit.testing.v1 import AppTest
 from dashboard.control import LoadStatus, Phase
 from dashboard.source import RunHistory
 from eventbus import BusEvent, EventKind
-from eventbus.observe import AlertChange, FailedMessage, RunStatus
+from eventbus.load.plan import LoadPlan
+from eventbus.load.presets import PRESETS
+from eventbus.observe import AlertChange, RunStatus
+from eventbus.observe.run import FailureGroup
 
 RECORDS = [Path("examples/flights.jsonl")]
 RUNNING = LoadStatus(Phase.RUNNING, "run-1", 1000.0)
-PANELS = 6
-
-Show = Callable[..., AppTest]
+PANELS = 12
+FIGURES = 6
 
 
 def app(source, history, control, records):  # its source is copied: no name of this file is known there
@@ -134,7 +135,7 @@ def test_running_run_shows_figures_charts_and_events() -> None:
     events = at.dataframe[0].value
     assert list(events["What"]) == ["✓ Connected", "▶ Start"]
     assert next(iter(events["Text"])) == "to *nats-server* 2.15"
-    assert "No alert is firing" in at.success[0].value
+    assert "No alert is firing" in text_of(at)
     assert not at.warning
 
 
@@ -143,23 +144,22 @@ def test_firing_alert_is_on_the_page_until_it_ends() -> None:
     fired = AlertChange(START_S + 3, "pending", True, 6000.0, 5000.0, "More than 5,000 messages wait for their ack")
     source = MemorySource(run_info(), steady(5), alerts=[fired])
     at = shown(source, StubControl(RUNNING))
-    assert "Pending above 5,000" in at.error[0].value
+    assert "More than 5,000 messages wait" in text_of(at).replace("\\", "")
+    assert "1 firing" in text_of(at)
     source.told_alerts = [fired, AlertChange(START_S + 4, "pending", False, 100.0, 5000.0)]
     at.run()
-    assert not at.error
-    assert at.success
+    assert "No alert is firing" in text_of(at)
 
 
 def test_failures_are_grouped_and_the_ratio_is_marked() -> None:
     """Messages that failed alike are one row; a ratio above its threshold is said in words."""
-    failed = [
-        FailedMessage(
-            START_S + 1, f"id-{n}", "demo.events", "rejected", False, 5, "fatal", "too_large", "1 MiB at most"
+    groups = [
+        FailureGroup(
+            "too_large", "demo.events", "rejected", "1 MiB at most", 3, START_S, START_S + 1, "id-0", "ab" * 16
         )
-        for n in range(3)
     ]
     samples = [*steady(4), sample(5, rejected=500, accepted=5500, errors={"too_large": 500})]
-    at = shown(MemorySource(run_info(), samples, failed=failed), StubControl(RUNNING))
+    at = shown(MemorySource(run_info(), samples, groups=groups), StubControl(RUNNING))
     assert not at.exception
     assert metric(at, "Error ratio").delta.startswith("above")
     row = at.dataframe[1].value.iloc[0]
@@ -185,7 +185,7 @@ def test_ended_run_says_how_it_ended_and_can_be_followed_by_another(
     said = " ".join(one.value for kind in (at.success, at.warning, at.error) for one in kind)
     assert words in said
     assert str(status) in text_of(at)
-    assert len(at.metric) == PANELS
+    assert len(at.metric) == FIGURES
     assert at.button(key="start").label == "Start"
 
 
@@ -218,6 +218,8 @@ def test_start_sends_what_the_form_says() -> None:
     at.number_input(key="rate").set_value(750)
     payload: Any = at.get_by_key("payload")
     payload.set_value("Real records").run()
+    at.session_state["plan_open"] = True
+    at.run()
     at.number_input(key="max_pending").set_value(100)
     at.number_input(key="ack_timeout").set_value(1.5)
     at.number_input(key="duration").set_value(20)
@@ -304,3 +306,113 @@ def test_refresh_reads_only_what_is_new() -> None:
     at.run()
     assert source.asked[0][0] is None
     assert {since for since, _ in source.asked[1:]} == {START_S + 5}
+
+
+# the plan
+
+
+def opened(control: StubControl) -> AppTest:
+    at = shown(MemorySource(), control)
+    at.session_state["plan_open"] = True
+    return at.run()
+
+
+def test_closed_plan_costs_nothing_and_is_told_in_a_line() -> None:
+    """One press starts a run; what it would do stands beside the button, and no field of the plan is drawn."""
+    at = shown(MemorySource(), StubControl())
+    assert "2,000" in at.caption[0].value
+    assert "until stopped" in at.caption[0].value
+    assert not at.text_area
+    assert not at.get("echarts_chart")
+
+
+def test_preset_fills_the_form_and_is_what_starts() -> None:
+    """All of the preset is in the fields, the shape is drawn, and the run gets exactly that plan."""
+    control = StubControl()
+    at = opened(control)
+    at.text_input(key="topic").set_value("flights.departed").run()
+    at.selectbox(key="plan_preset").set_value("burst").run()
+    assert not at.exception
+    assert at.number_input(key="plan_peak_1").value == 5000
+    assert max(rate for _, rate in chart(at, 0)["dataset"]["source"]) == 5000
+    at.button(key="start").click().run()
+    assert not at.exception
+    (settings,) = control.started
+    plan = LoadPlan.from_dict({key: value for key, value in settings.command("nats://x:1").items() if key != "cmd"})
+    wanted = PRESETS["burst"].plan(url="nats://x:1", embedded="nats", topic="flights.departed", name="")
+    assert plan.shape == wanted.shape
+    assert (plan.duration_s, plan.warm_up_s, plan.thresholds) == (100.0, 5.0, wanted.thresholds)
+    assert (plan.rate, plan.topic) == (None, "flights.departed")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("plan_thresholds", "p99(ack_latency) < 1s\np99(latency) < 1s", "line 2: expression, column 5"),
+        ("plan_topics", "orders.created = many", "line 1"),
+        ("plan_headers", "no colon", "line 1"),
+    ],
+)
+def test_what_is_wrong_stands_beside_its_field_and_starts_nothing(name: str, text: str, said: str) -> None:
+    """Each line is checked as it is typed; Start opens the plan and sends nothing."""
+    control = StubControl()
+    at = opened(control)
+    at.text_area(key=name).set_value(text).run()
+    assert any(said in one.value.replace("\\", "") for one in at.markdown)
+    at.button(key="start").click().run()
+    assert not at.exception
+    assert control.started == []
+    assert "cannot be started" in at.caption[0].value
+
+
+def test_workers_take_the_place_of_the_rate() -> None:
+    """A closed model has no rate: its field gives way, and the strategy that needs workers can be chosen."""
+    control = StubControl()
+    at = opened(control)
+    at.selectbox(key="plan_pace").set_value("workers").run()
+    at.number_input(key="plan_workers").set_value(7)
+    at.selectbox(key="plan_strategy").set_value("wait_each").run()
+    assert not [one for one in at.number_input if one.key == "rate"]
+    at.button(key="start").click().run()
+    more = control.started[0].more
+    assert (more["workers"], more["strategy"], more["rate"]) == (7, "wait_each", None)
+
+
+# who holds the controls, and what a run says of itself
+
+
+def test_run_of_another_browser_says_whose_it_is_and_can_be_taken() -> None:
+    """Others see who holds the controls and since when; they may stop the run, and take the controls over."""
+    control = StubControl(LoadStatus(Phase.RUNNING, "run-1", 1000.0, by="b", by_name="Firefox", since_wall_s=START_S))
+    at = shown(MemorySource(run_info(), steady(5)), control)
+    assert "held by another browser (Firefox) since" in at.caption[0].value
+    assert at.number_input(key="rate").disabled
+    assert not at.button(key="stop").disabled
+    at.button(key="take").click().run()
+    assert not at.exception
+    assert not at.number_input(key="rate").disabled
+    at.number_input(key="rate").set_value(500).run()
+    assert control.rates == [500.0]
+
+
+def test_progress_and_verdict_of_a_run() -> None:
+    """While it goes on: how much of its time is over. When it is over: each threshold with its value."""
+    settings = {"ack_timeout_s": 5.0, "payload_size": 128, "duration_s": 20.0}
+    at = shown(MemorySource(run_info(settings=settings), steady(5)), StubControl(RUNNING))
+    (progress,) = at.get("progress")
+    assert progress.proto.value == 25
+    row = {"text": "p99(ack_latency) < 250ms", "passed": False, "value": 0.5, "threshold": 0.25, "unit": "s"}
+    run = run_info(RunStatus.FINISHED, settings=settings, verdict={"passed": False, "rows": [row]})
+    at = shown(MemorySource(run, steady(5)), StubControl())
+    assert not at.exception
+    assert not at.get("progress")
+    assert "does not hold" in text_of(at)
+    assert "500 ms" in text_of(at)
+
+
+def test_thresholds_of_the_alerts_are_drawn() -> None:
+    """Those of the rules that the run was started with, and those that it is judged by."""
+    settings = {"ack_timeout_s": 5.0, "max_pending": 1000, "thresholds": ["p99(ack_latency) < 250ms"]}
+    at = shown(MemorySource(run_info(settings=settings), steady(5)), StubControl(RUNNING))
+    levels = [line["yAxis"] for line in chart(at, 2)["series"][-1]["markLine"]["data"] if "yAxis" in line]
+    assert levels == [500.0, 250.0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -10,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard import charts, journal, style
+from dashboard import charts, journal, levels, style
 from dashboard.rates import FINE_S, MAX_COARSE, MAX_POINTS, Timeline, between, merge
 from dashboard.source import RunHistory
-from eventbus import BusEvent, ErrorKind, EventKind
-from eventbus.observe import AlertChange, FailedMessage, RunStatus
+from eventbus import BusEvent, ErrorKind, EventKind, LatencyHistogram
+from eventbus.observe import AlertChange, RunStatus
 from tests.dashboard_fakes import START_S, MemorySource, run_info, sample, steady
 
+PENDING = charts.Threshold(5000, "alert > 5,000", style.UNKNOWN)
 SPAN = charts.Span(START_S, START_S + 60)
 
 
@@ -139,6 +141,59 @@ def test_history_forgets_runs_not_looked_at() -> None:
     assert source.asked[-1][0] is None
 
 
+def test_scheduled_latency_and_lags_merge_exactly() -> None:
+    """Histograms from the scheduled time add up, and the peaks of lags survive, at any resolution."""
+
+    def lagging(elapsed_s: float, lag_s: float, latencies: int) -> Any:
+        scheduled = LatencyHistogram.of([2_000_000] * latencies)
+        return replace(light(elapsed_s), schedule_lag_s=lag_s, loop_lag_s=lag_s / 2, scheduled=scheduled)
+
+    samples = [lagging(0.0, 0.0, 0), lagging(0.5, 0.4, 10), lagging(1.0, 0.1, 30), lagging(2.0, 0.0, 31)]
+    whole = merge([between(a, b) for a, b in pairwise(samples)])
+    assert whole.scheduled == LatencyHistogram.of([2_000_000] * 31)
+    assert (whole.schedule_lag_max_s, whole.loop_lag_max_s) == (0.4, 0.2)
+    assert whole.scheduled_percentile_s(99) == pytest.approx(0.002)
+    assert whole.percentile_s(99) is None
+
+
+def test_merged_intervals_are_used_again_only_while_nothing_joins_them() -> None:
+    """A run that is looked at as it grows shows what one shows that is looked at once, at the end."""
+    seen, fresh = Timeline(), Timeline()
+    samples = [light(second, acked=second, accepted=second) for second in range(2000)]
+    for begin in range(0, 2000, 37):
+        seen.extend(samples[begin : begin + 37])
+        seen.intervals(None, whole=True)
+        seen.intervals(900.0)
+    fresh.extend(samples)
+    assert [(i.start_s, i.end_s, i.acked) for i in seen.intervals(900.0)] == [
+        (i.start_s, i.end_s, i.acked) for i in fresh.intervals(900.0)
+    ]
+    assert sum(i.acked for i in seen.intervals(None)) == 1999
+
+
+def test_rate_of_a_shape_changes_without_an_edit() -> None:
+    """Where the rate follows a shape nobody edited it."""
+    run = Timeline(shaped=True)
+    run.extend([light(0.0, target_rate=100.0), light(1.0, target_rate=150.0)])
+    assert run.edits == []
+
+
+def test_long_run_opens_with_its_end_and_is_read_in_the_background() -> None:
+    """The newest samples are there at once; all that was before follows, and no sample is counted twice."""
+    samples = [light(quarter / 4, acked=quarter * 250, accepted=quarter * 250) for quarter in range(441)]
+    source = MemorySource(run_info(), samples[:401])
+    history = RunHistory(source, first_read=40)
+    first = history.view("run-1", None, recent_s=5, over=False)
+    assert first.total is not None
+    assert first.total.acked == 100_000
+    assert len(first.intervals) <= 11 or first.complete
+    assert history.wait_complete("run-1", 10.0)
+    source.kept = samples
+    whole = history.view("run-1", None, recent_s=5, over=False)
+    assert whole.complete
+    assert [i.acked for i in whole.intervals] == [1000] * 110
+
+
 # charts
 
 
@@ -148,9 +203,14 @@ def all_charts(rows: Any) -> list[charts.Option]:
         charts.outcomes(rows, SPAN, marks),
         charts.errors(rows, SPAN, marks),
         charts.latency(rows, SPAN, marks),
-        charts.pending(rows, SPAN, 5000, marks),
+        charts.pending(rows, SPAN, [PENDING], marks),
         charts.oldest(rows, SPAN, 5.0, marks),
         charts.repairs(rows, SPAN, marks),
+        charts.failures(rows, SPAN, marks),
+        charts.stalled(rows, SPAN, marks),
+        charts.traffic(rows, SPAN, marks),
+        charts.scheduled(rows, SPAN, marks),
+        charts.lags(rows, SPAN, marks),
     ]
 
 
@@ -201,7 +261,7 @@ def test_latency_axis_is_logarithmic_in_whole_decades() -> None:
 
 def test_pending_chart_draws_limit_and_alert() -> None:
     """The window's limit and the alert's threshold are lines of the chart, and inside its axis."""
-    option = charts.pending(timeline(steady(3)).intervals(None), SPAN, 5000)
+    option = charts.pending(timeline(steady(3)).intervals(None), SPAN, [PENDING])
     levels = [line["yAxis"] for line in option["series"][-1]["markLine"]["data"]]
     assert levels == [5000, 10_000]
     assert option["yAxis"]["max"] > 10_000
@@ -220,6 +280,27 @@ def test_time_axis_grows_in_steps_and_then_moves() -> None:
     assert charts.span_of(rows[-30:], 30.0, growing=True) == charts.Span(START_S + 10, START_S + 40)
 
 
+def test_heatmap_has_every_ack_in_its_place() -> None:
+    """A column per part of the window and a row per latency; the cells are acks per second, on a logarithmic scale."""
+    option = charts.heatmap(timeline(steady(5)).intervals(None), SPAN, style.clock)
+    json.dumps(option, allow_nan=False)
+    cells = option["series"][0]["data"]
+    assert {row for _, row, _ in cells} == {0}
+    assert sum(10**level - 1 for _, _, level in cells) * 1.5 == pytest.approx(5000, rel=0.05)
+    assert charts.heatmap([], SPAN, style.clock)["title"]["text"] == "No acks in this window"
+
+
+def test_levels_are_those_of_the_rules_and_of_the_verdict() -> None:
+    """Default rules follow the run's window and ack timeout; rules of its own take their place."""
+    plain = run_info(settings={"max_pending": 1000, "ack_timeout_s": 2.0, "thresholds": ["max(pending) < 100"]})
+    last = sample(1.0, max_pending=1000)
+    assert [line.value for line in levels.lines(levels.levels_of(plain), "pending", last)] == [5000, 900, 100]
+    assert [line.value for line in levels.lines(levels.levels_of(plain), "oldest_pending_age", last)] == [1.0]
+    own = run_info(settings={"rules": [{"name": "many", "when": "pending > 7"}]})
+    assert [line.text for line in levels.lines(levels.levels_of(own), "pending", last)] == ["alert > 7"]
+    assert levels.levels_of(run_info(settings={"rules": [{"name": "x", "when": "no such thing"}]})) == ()
+
+
 # journal
 
 
@@ -236,7 +317,7 @@ def test_journal_tells_all_that_happened_newest_first() -> None:
         ],
         run_timeline.edits,
     )
-    assert [entry.word for entry in told] == ["Stopped", "Rate", "Alert over", "Alert", "Disconnected", "Start"]
+    assert [entry.word for entry in told] == ["Stopped", "Rate", "Alert over", "Warning", "Disconnected", "Start"]
 
 
 def test_alert_fires_until_its_rule_says_otherwise() -> None:
@@ -247,20 +328,12 @@ def test_alert_fires_until_its_rule_says_otherwise() -> None:
         AlertChange(3.0, "pending", False, 10, 5000),
     ]
     assert [alert.rule for alert in journal.firing(changes)] == ["error_ratio"]
-    assert journal.headline(changes[1]) == "Error ratio above 1\N{NARROW NO-BREAK SPACE}%"
-
-
-def test_failures_that_are_alike_are_one_group() -> None:
-    """Outcome, kind and text make a group; it has its size, its first and last time and an id to look for."""
-
-    def failure(at_s: float, kind: str, message_id: str) -> FailedMessage:
-        return FailedMessage(at_s, message_id, "t", "unknown", False, 3, "ambiguous", kind, "no reply")
-
-    groups = journal.failure_groups([failure(3, "timeout", "c"), failure(2, "closed", "b"), failure(1, "timeout", "a")])
-    assert [(g.kind, g.count, g.first_wall_s, g.last_wall_s, g.sample_id) for g in groups] == [
-        ("timeout", 2, 1, 3, "c"),
-        ("closed", 1, 2, 2, "b"),
-    ]
+    worse = replace(changes[1], rule="no_acks", severity="critical", wall_s=9.0)
+    again = replace(worse, wall_s=12.0, state="recovering")
+    told = journal.firing([*changes, worse, again])
+    assert [(alert.rule, alert.wall_s) for alert in told] == [("no_acks", 9.0), ("error_ratio", 2.0)]
+    assert journal.headline(changes[1]) == "Error ratio"
+    assert journal.headline(replace(changes[1], text="Too many failed")) == "Too many failed"
 
 
 # style
@@ -313,20 +386,6 @@ def test_what_is_past_is_told_in_whole_units(seconds: float, text: str) -> None:
 def test_small_ratio_is_never_rounded_to_nothing(ratio: float | None, text: str) -> None:
     """One failure of a million must not read 0 %."""
     assert style.percent(ratio).replace(style.THIN_SPACE, " ") == text
-
-
-def test_message_acked_late_is_one_failure() -> None:
-    """What was unknown first and acked later is in one group, that of late acks."""
-
-    def told(message_id: str, wall_s: float, late: bool) -> FailedMessage:
-        outcome = "acked" if late else "unknown"
-        return FailedMessage(wall_s, message_id, "demo", outcome, late, 1, "ambiguous", "timeout", "no ack in time")
-
-    groups = journal.failure_groups([told("a", 9.0, True), told("b", 3.0, False), told("a", 2.0, False)])
-    assert [(group.outcome, group.count, group.sample_id) for group in groups] == [
-        ("acked late", 1, "a"),
-        ("unknown", 1, "b"),
-    ]
 
 
 def test_what_is_left_of_errors_after_late_acks() -> None:

@@ -6,6 +6,7 @@ import os
 import shlex
 import time
 from collections.abc import Collection, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -101,9 +102,10 @@ def test_before_the_first_run_the_page_shows_where_telemetry_would_go(monkeypatc
     assert not at.error
 
 
-def test_telemetry_that_arrives_is_counted() -> None:
+def test_telemetry_that_arrives_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """While a run goes on: colour, icon and word, exports and what they held, and when the last one was."""
     now = time.time()
+    monkeypatch.setattr("dashboard.views.telemetry.time", SimpleNamespace(time=lambda: now))
     at = shown(
         running(
             target("traces", exports=25, items=12_300, last_success_s=now - 4.5),

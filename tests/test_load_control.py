@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,17 @@ def test_run_goes_from_start_to_stop(control: Callable[..., LoadControl], tmp_pa
     assert load.status().run_id == "run-7"
     assert load.status().error is None
     eventually(lambda: gone(pid))
+
+
+def test_whoever_started_holds_the_controls_until_somebody_takes_them(control: Callable[..., LoadControl]) -> None:
+    """The status says which browser it is and since when, so that all others can be shown it."""
+    load = control(OBEDIENT)
+    load.start(replace(SETTINGS, by="a", by_name="Firefox", more={"workers": 3}))
+    status = load.status()
+    assert (status.by, status.by_name, status.steerable) == ("a", "Firefox", False)
+    assert status.since_wall_s == pytest.approx(time.time(), abs=30)
+    load.take("b", "Chrome")
+    assert (load.status().by, load.status().by_name) == ("b", "Chrome")
 
 
 def test_second_start_is_refused_while_a_run_goes_on(control: Callable[..., LoadControl]) -> None:

@@ -17,8 +17,9 @@ import pytest
 
 from eventbus import runs
 from eventbus.errors import ConfigError
+from eventbus.latency import LatencyHistogram
 from eventbus.observe import RunEditor, StoreReader
-from eventbus.viz.figures import fates
+from eventbus.viz import figures
 from eventbus.viz.steps import step_for, steps
 from eventbus.viz.summary import FIGURES, Change, Unit, change, summarize
 from eventbus.viz.words import TIMES, duration_text, percent_text, relative_text, verdict_text
@@ -310,9 +311,9 @@ def test_charts_are_as_fine_as_they_are_asked_for(stored: Stored) -> None:
     assert run.step_s() == 1.0
     assert run.step_s(most=25) == 2.0
     assert len(run.charts(run.step_s(25))["rates"]["data"][0]["x"]) == 20
-    figures = run.figures("dark", 5.0)
-    assert set(figures) == set(run.charts())
-    assert all(isinstance(figure, go.Figure) for figure in figures.values())
+    made = run.figures("dark", 5.0)
+    assert set(made) == set(run.charts())
+    assert all(isinstance(figure, go.Figure) for figure in made.values())
     compared = runs.compare(["baseline", "last"], stored.path)
     assert len(compared.charts(most=10)["p99"]["data"][0]["x"]) == 8
     assert set(compared.figures()) == {"fates", "sent", "acked", "p99", "pending", "failed", "percentiles"}
@@ -334,7 +335,7 @@ def test_fate_of_messages_without_acks_is_said_to_be_unasked() -> None:
     sample = course(seconds=1)[-1]
     sent_blind = replace(sample.snapshot, accepted=0, acked=0, pending=0, unacknowledged=150)
     cut = list(steps([replace(sample, snapshot=sent_blind)], 1.0))
-    (trace,) = fates({"<b>": cut})["data"]
+    (trace,) = figures.fates({"<b>": cut})["data"]
     assert (trace["name"], trace["customdata"], trace["x"]) == ("no ack asked for", [150], [1.0])
     assert trace["y"] == ["&lt;b&gt;"]
 
@@ -346,3 +347,25 @@ def test_content_is_what_is_written(stored: Stored, tmp_path: Path, ending: str)
     assert run.export(tmp_path / f"run{ending}", step_s=5.0).read_bytes() == run.content(ending, step_s=5.0)
     with pytest.raises(ConfigError, match=r"not written as '\.doc'; give one of \.csv"):
         run.content(".doc")
+
+
+def test_run_that_ignores_acks_has_no_pending_figures(stored: Stored) -> None:
+    """Nothing awaits an ack there: that is not better than to await some. What it sent is told as sent."""
+    last = course(seconds=2)[-1]
+    unseen = replace(last.snapshot, accepted=0, acked=0, pending=0, unacknowledged=400, latency=LatencyHistogram())
+    values = {f.name: f.value(summarize([replace(last, snapshot=unseen)])) for f in FIGURES}
+    assert values["pending_max"] is None
+    assert values["oldest_pending_age_max_s"] is None
+    assert values["sent_per_s"] == pytest.approx(400 / 1.75)
+    assert values["acked_per_s"] == 0
+    assert relative_text(400.0, 0.0, Unit.PER_SECOND) == "-100%"
+
+
+def test_threshold_far_above_a_log_chart_is_in_sight(stored: Stored) -> None:
+    """The axis reaches it with room for its name; over two decades only whole ones have ticks."""
+    near = figures.latency(list(steps(course(seconds=5), 1.0)), thresholds=[("p99 10 ms", 0.01)])
+    far = figures.latency(list(steps(course(seconds=5), 1.0)), thresholds=[("p99 10 ms", 0.01), ("p99 5 s", 5.0)])
+    assert near["layout"]["yaxis"]["dtick"] == "D2"
+    assert 10 ** near["layout"]["yaxis"]["range"][1] > 10 * 1.5
+    assert far["layout"]["yaxis"]["dtick"] == 1
+    assert 10 ** far["layout"]["yaxis"]["range"][1] > 5000 * 1.5

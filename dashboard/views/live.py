@@ -10,11 +10,10 @@ import streamlit as st
 
 from dashboard import journal, style, widgets
 from dashboard.broker import KAFKA_URL, SYSTEMS
-from dashboard.charts import Mark
 from dashboard.process import ROOT
 from dashboard.source import RunHistory, RunSource, RunView
 from dashboard.views.live_controls import Control, chosen_url, controls
-from dashboard.views.live_panels import figures, panels, tables
+from dashboard.views.live_panels import figures, panels, tables, verdict
 from eventbus.observe.run import AlertChange, RunInfo, RunStatus, StoreError
 
 WINDOWS: dict[str, float | None] = {"1m": 60.0, "5m": 300.0, "15m": 900.0, "Run": None}
@@ -23,6 +22,9 @@ RECENT_S = 5.0
 REFRESH_S = 1.0
 SILENT_S = 3.0
 """A run that goes on and sent no sample for so long is said to be silent; samples come each 0.25 s."""
+STRIP_HEIGHT = 58
+"""Of the line of alerts; what does not fit is scrolled."""
+SEVERITIES = {"critical": ("red", "error"), "warning": ("orange", "warning"), "info": ("blue", "info")}
 STATUSES = {
     RunStatus.RUNNING: ("blue", "play_circle"),
     RunStatus.DRAINING: ("orange", "hourglass_bottom"),
@@ -90,10 +92,12 @@ def _watch(
             _nothing_yet(header, control)
             return
         until_s = None if held_at is None else held_at - run.started_wall_s
-        view = history.view(run.run_id, window_s, recent_s=RECENT_S, over=run.status.is_over, until_s=until_s)
+        view = history.view(
+            run.run_id, window_s, recent_s=RECENT_S, over=run.status.is_over, until_s=until_s, shaped=_shaped(run)
+        )
         alerts = source.alerts(run.run_id)
         story = journal.entries(run, source.events(run.run_id), alerts, view.edits)
-        groups = journal.failure_groups(source.failed(run.run_id))
+        groups = source.failure_groups(run.run_id)
     except StoreError as error:
         with header:
             st.markdown(widgets.badge("red", "error", "store unreadable"))
@@ -103,12 +107,15 @@ def _watch(
             icon=":material/error:",
         )
         return
-    _badges(header, control, run, view)
+    _badges(header, control, run, view, alerts)
+    _progress(run, view)
     if chosen_url(control) == KAFKA_URL or run.settings.get("embedded") == "kafka":
         widgets.mock_note()
-    _alert_strip(run, view, alerts, held_at)
+    _strip(run, view, alerts, held_at)
+    if run.status.is_over:
+        verdict(run)
     figures(run, view)
-    panels(run, view, window_s, [Mark(entry.wall_s, entry.word) for entry in story])
+    panels(run, view, window_s, [entry.mark() for entry in story])
     tables(story, groups)
 
 
@@ -129,7 +136,18 @@ def _nothing_yet(header: st.delta_generator.DeltaGenerator, control: Control) ->
         widgets.mock_note()
 
 
-def _badges(header: st.delta_generator.DeltaGenerator, control: Control, run: RunInfo, view: RunView) -> None:
+def _shaped(run: RunInfo) -> bool:
+    """Whether its rate changes by itself."""
+    return run.settings.get("shape") is not None or run.settings.get("replay_at") == "recorded"
+
+
+def _badges(
+    header: st.delta_generator.DeltaGenerator,
+    control: Control,
+    run: RunInfo,
+    view: RunView,
+    alerts: Sequence[AlertChange],
+) -> None:
     over, sample = run.status.is_over, view.sample
     url = chosen_url(control)
     status = control.broker_status(url)
@@ -143,29 +161,67 @@ def _badges(header: st.delta_generator.DeltaGenerator, control: Control, run: Ru
     badges.append(widgets.badge(colour, icon, f"{run.status} {style.elapsed(view.elapsed_s)}"))
     if sample is not None and not over and (silent_s := time.time() - sample.wall_s) > SILENT_S:
         badges.append(widgets.badge("orange", "hearing_disabled", f"silent for {silent_s:.0f} s"))
-    badges.append(widgets.badge("gray", "sell", run.topic))
+    if not over:
+        badges += _alert_counts(alerts)
+    if run.name:
+        badges.append(widgets.badge("gray", "label", run.name))
+    badges.append(widgets.badge("gray", "sell", _topics(run)))
     badges.append(widgets.badge("gray", "package_2", _payload(run)))
     with header:
         st.markdown(" ".join(badges))
 
 
+def _alert_counts(alerts: Sequence[AlertChange]) -> list[str]:
+    firing, waiting = len(journal.firing(alerts)), len(journal.waiting(alerts))
+    counts = [widgets.badge("red", "notifications_active", f"{firing} firing")] if firing else []
+    return counts + ([widgets.badge("orange", "notifications_paused", f"{waiting} pending")] if waiting else [])
+
+
+def _topics(run: RunInfo) -> str:
+    topics = run.settings.get("topics") or ()
+    return run.topic if len(topics) < 2 else f"{run.topic} and {len(topics) - 1} more"
+
+
 def _payload(run: RunInfo) -> str:
-    replay = run.settings.get("replay")
-    return Path(replay).name if replay else f"{style.size(run.settings.get('payload_size', 0))} each"
+    settings = run.settings
+    if settings.get("replay"):
+        return Path(settings["replay"]).name
+    if settings.get("template"):
+        return "template"
+    least, most = settings.get("payload_size", 0), settings.get("payload_size_max")
+    return f"{style.size(least)} each" if most is None else f"{style.size(least)} to {style.size(most)} each"
 
 
-def _alert_strip(run: RunInfo, view: RunView, alerts: Sequence[AlertChange], held_at: float | None) -> None:
-    """One line that is always there, so that nothing below it moves when an alert begins or ends."""
-    firing = [] if run.status.is_over else journal.firing(alerts)
-    if firing:
-        with st.grid(len(firing), min_column_width=330):
-            for alert in firing:
-                since = widgets.clock(alert.wall_s)
-                st.error(
-                    f"**{widgets.plain(journal.headline(alert))}** since {widgets.plain(since)}",
-                    icon=":material/notifications_active:",
-                )
-    elif run.status is RunStatus.FAILED:
+def _progress(run: RunInfo, view: RunView) -> None:
+    """How much of its plan a run has behind it, where it has an end."""
+    sample = view.sample
+    if run.status.is_over or sample is None:
+        return
+    if run.status is RunStatus.DRAINING:
+        st.progress(1.0, f"Nothing new is sent; {style.count(sample.snapshot.pending)} acks are awaited")
+        return
+    planned_s, count = _planned_s(run), run.settings.get("count")
+    shares = [view.elapsed_s / planned_s] if planned_s else []
+    shares += [sample.offered / count] if count else []
+    if not shares:
+        return
+    words = [f"{style.elapsed(view.elapsed_s)} of {style.elapsed(planned_s)}"] if planned_s else []
+    words += [f"{style.count(sample.offered)} of {style.count(count)} messages"] if count else []
+    words += ["warming up: not judged yet"] if sample.warming_up else []
+    st.progress(min(1.0, max(shares)), widgets.plain(", ".join(words)))
+
+
+def _planned_s(run: RunInfo) -> float | None:
+    """Seconds of sending at most, by what the run was started with."""
+    shape = run.settings.get("shape") or {}
+    ends = [float(run.settings["duration_s"])] if run.settings.get("duration_s") else []
+    ends += [sum(float(stage["duration_s"]) for stage in shape["stages"])] if shape.get("stages") else []
+    return min(ends, default=None)
+
+
+def _strip(run: RunInfo, view: RunView, alerts: Sequence[AlertChange], held_at: float | None) -> None:
+    """How it is, in a line of a fixed height, so that nothing below it moves when an alert begins or ends."""
+    if run.status is RunStatus.FAILED:
         st.error(f"**The run failed:** {widgets.plain(run.error or 'no reason told')}", icon=":material/error:")
     elif run.status is RunStatus.INTERRUPTED:
         st.warning(
@@ -176,14 +232,30 @@ def _alert_strip(run: RunInfo, view: RunView, alerts: Sequence[AlertChange], hel
     elif run.status.is_over:
         _verdict(run, view)
     else:
-        held = "" if held_at is None else f" Picture held at {widgets.plain(widgets.clock(held_at))}."
-        st.success(
-            f"**No alert is firing.** Figures show the last {RECENT_S:.0f} s.{held}", icon=":material/notifications:"
-        )
+        with st.container(height=STRIP_HEIGHT, border=True, key="alert_strip", vertical_alignment="center"):
+            firing = journal.firing(alerts)
+            st.markdown(" &nbsp; ".join(map(_alert, firing)) if firing else _calm(held_at))
+
+
+def _alert(alert: AlertChange) -> str:
+    colour, icon = SEVERITIES.get(alert.severity, SEVERITIES["warning"])
+    if alert.muted:
+        colour, icon = "gray", "notifications_off"
+    badge = widgets.badge(colour, icon, f"{alert.severity}, {alert.muted}" if alert.muted else alert.severity)
+    since = widgets.plain(widgets.clock(alert.wall_s))
+    return f"{badge} **{widgets.plain(journal.headline(alert))}** since {since}"
+
+
+def _calm(held_at: float | None) -> str:
+    held = "" if held_at is None else f" Picture held at {widgets.plain(widgets.clock(held_at))}."
+    badge = widgets.badge("green", "notifications", "calm")
+    return f"{badge} **No alert is firing.** Figures show the last {RECENT_S:.0f} s.{held}"
 
 
 def _verdict(run: RunInfo, view: RunView) -> None:
-    """What became of the messages of a run that ended in good order."""
+    """What became of the messages of a run that ended in good order, and of its thresholds."""
+    if run.error:
+        st.error(f"**It did not go as it should:** {widgets.plain(run.error)}", icon=":material/error:")
     accepted = acked = 0
     if run.report is not None:
         accepted, acked = run.report["accepted"], run.report["acked"]

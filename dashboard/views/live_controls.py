@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Protocol
 
 import streamlit as st
 
 from dashboard import widgets
+from dashboard.alert_rules import rules_and_sinks
 from dashboard.broker import KAFKA_URL, NATS_URL, BrokerStatus
 from dashboard.control import LoadSettings, LoadStatus, Phase
+from dashboard.plan_form import Content, Pace, Reading
 from dashboard.process import LoadRefused
+from dashboard.views import live_plan
+from dashboard.views.live_plan import EMBEDDED, OWN
+from eventbus.errors import ConfigError
+from eventbus.load.plan import LoadPlan
 
-SIZE, RECORDS = "Random", "Real records"
-DEFAULT_RATE = 2_000
-OWN = "Own broker"
-EMBEDDED = {"Embedded NATS": NATS_URL, "Kafka mock": KAFKA_URL}
+MAX_RATE = 10_000_000.0
+_NOT_TOLD = ("url", "embedded", "share", "topic")
+"""Of a plan's values, what the control tells the worker by itself."""
 
 
 class Control(Protocol):
@@ -30,15 +35,14 @@ class Control(Protocol):
 
     def set_rate(self, rate: float) -> None: ...
 
+    def take(self, by: str, by_name: str = "") -> None: ...
+
     def stop(self) -> None: ...
 
 
 def chosen_url(control: Control) -> str:
     """The URL that the form stands for; nothing while there is no form, since a run goes on."""
-    state = st.session_state
-    if control.status().active:
-        return ""
-    return EMBEDDED.get(state.get("broker", "")) or str(state.get("url", "")).strip()
+    return "" if control.status().active else live_plan.chosen_url()
 
 
 def controls(control: Control, records: Sequence[Path]) -> None:
@@ -47,122 +51,138 @@ def controls(control: Control, records: Sequence[Path]) -> None:
     if seen.active:
         _of_run(control, seen)
         return
-    settings = _of_start(records, seen.rate)
-    if settings is not None:
-        _start(control, settings)
+    _of_start(control, records, seen.rate)
     if seen.error:
         st.error(widgets.plain(seen.error), title="The run did not go well", icon=":material/error:")
 
 
-def _of_start(records: Sequence[Path], last_rate: float | None) -> LoadSettings | None:
-    """The form; what it asks for once Start is pressed. It begins with the rate of the run before."""
+def _of_start(control: Control, records: Sequence[Path], last_rate: float | None) -> None:
+    """The form, and the start that it asks for. It begins with the rate of the run before."""
     with st.container(horizontal=True, vertical_alignment="bottom", key="load"):
-        url = _url_input()
-        topic = st.text_input("Topic", "demo.events", key="topic", width=120, bind="query-params")
-        rate = _rate_input(last_rate)
-        payload = st.segmented_control(
+        _broker_input()
+        pace = Pace(live_plan.given("pace"))
+        bar_for_topic, bar_for_rate = st.container(width=130), st.container(width=150)
+        st.segmented_control(
             "Payload",
-            [SIZE, RECORDS] if records else [SIZE],
-            default=SIZE,
+            list(Content) if records else [Content.RANDOM, Content.TEMPLATE],
+            default=live_plan.default("content"),
             required=True,
-            key="payload",
-            bind="query-params",
-            help="Random bytes of one size, or the lines of a file of real records, over and over.",
+            format_func=str,
+            key=live_plan.key("content"),
+            bind=live_plan.binding(),
+            help="Random bytes, the lines of a file of real records over and over, or JSON of a template. All of it "
+            "is set under Plan.",
         )
-        replay, size = None, 128
-        if payload == RECORDS:
-            replay = st.selectbox("Records", records, format_func=lambda path: path.name, key="records", width=120)
-        else:
-            size = st.number_input(
-                "Bytes each", 0, 1_000_000, 128, step=64, key="size", width=108, persist_state="session"
-            )
-        with st.popover("Advanced", icon=":material/tune:"):
-            max_pending = st.number_input(
-                "Max pending (messages)",
-                1,
-                1_000_000,
-                10_000,
-                step=1_000,
-                key="max_pending",
-                persist_state="session",
-                help="The bound of the window: with so many acks outstanding, publishing waits.",
-            )
-            ack_timeout_s = st.number_input(
-                "Ack timeout (s)",
-                0.1,
-                120.0,
-                5.0,
-                step=0.5,
-                key="ack_timeout",
-                persist_state="session",
-                help="For one attempt.",
-            )
-            duration_s = st.number_input(
-                "Duration (s)",
-                0,
-                86_400,
-                0,
-                step=10,
-                key="duration",
-                persist_state="session",
-                help="0 runs until stopped.",
-            )
         pressed = st.button("Start", type="primary", icon=":material/play_arrow:", key="start")
-    if not pressed:
-        return None
-    return LoadSettings(
-        url=url,
-        topic=topic.strip(),
-        rate=rate,
-        payload_size=int(size),
-        replay=replay,
-        duration_s=float(duration_s) or None,
-        max_pending=int(max_pending),
-        ack_timeout_s=float(ack_timeout_s),
-    )
+        bar_for_plan = st.container(width="stretch")
+    with bar_for_rate:
+        if pace is Pace.RATE:
+            _rate_input(last_rate)
+    found = live_plan.reading(records)
+    with bar_for_topic:
+        _topic_input(found)
+    if pace is not Pace.RATE:
+        with bar_for_rate:
+            st.text_input("Load", live_plan.PACES[pace], disabled=True, help="Set under Plan.")
+    with bar_for_plan:
+        st.caption(live_plan.told(found))
+    live_plan.editor(found, records)
+    if pressed:
+        _start(control, found)
+    elif (told := st.session_state.get("plan_refused")) and found.problems:
+        st.error(widgets.plain(told), title="The plan cannot be started", icon=":material/error:")
 
 
-def _url_input() -> str:
+def _topic_input(found: Reading) -> None:
+    several = str(live_plan.given("topics")).strip()
+    if several:
+        st.text_input("Topics", "several", disabled=True, help="Set under Plan.")
+    else:
+        st.text_input("Topic", live_plan.default("topic"), key=live_plan.key("topic"), bind=live_plan.binding())
+    if found.problems.get("topic"):
+        st.markdown(f":red[:material/error: {widgets.plain(found.problems['topic'])}]")
+
+
+def _broker_input() -> None:
     """The broker: one that comes along, or the URL of another. A URL is typed in a field of its own, since a list that
     takes new entries forgets what was typed where Enter was not pressed."""
+    names = [*EMBEDDED, OWN]
     broker = st.selectbox(
         "Broker",
-        [*EMBEDDED, OWN],
-        key="broker",
+        names,
+        names.index(live_plan.default("broker")),
+        key=live_plan.key("broker"),
         width=140,
         filter_mode=None,
-        bind="query-params",
+        bind=live_plan.binding(),
         help=f"Two come along and need no set-up: `{NATS_URL}`, a nats-server, and `{KAFKA_URL}`, a mock of a Kafka. "
         f"With **{OWN}** you give the URL of yours.",
     )
-    if broker in EMBEDDED:
-        return EMBEDDED[broker]
-    url = st.text_input(
-        "URL",
-        key="url",
-        width=155,
-        placeholder="kafka://host:9092",
-        persist_state="session",
-        help="`nats://host:4222`, `tls://host:4222`, `kafka://host:9092` or `kafka+ssl://host:9093`; several servers "
-        "by comma, user and password as `kafka://USER:PASSWORD@host:9092`.",
-    )
-    return url.strip()
+    if broker == OWN:
+        st.text_input(
+            "URL",
+            live_plan.default("own_url"),
+            key=live_plan.key("own_url"),
+            width=155,
+            placeholder="kafka://host:9092",
+            persist_state="session",
+            help="`nats://host:4222`, `tls://host:4222`, `kafka://host:9092` or `kafka+ssl://host:9093`; several "
+            "servers by comma, user and password as `kafka://USER:PASSWORD@host:9092`.",
+        )
 
 
-def _start(control: Control, settings: LoadSettings) -> None:
+def _start(control: Control, found: Reading) -> None:
+    st.session_state["plan_refused"] = live_plan.trouble(found)
+    if found.plan is None:
+        live_plan.open_next()
+        st.rerun()
     with st.spinner("Starting: connecting to the broker…"):
         try:
-            control.start(settings)
+            control.start(_settings(found.plan))
+        except ConfigError as error:
+            st.error(widgets.plain(str(error)), title="The alert rules cannot be used", icon=":material/error:")
+            return
         except LoadRefused as refusal:
             if control.status().active:  # another session was faster; other refusals are kept in the status
                 st.toast(str(refusal), icon=":material/info:")
     st.rerun()
 
 
+def _settings(plan: LoadPlan) -> LoadSettings:
+    """What the control is asked for. Alert rules and sinks are those of the dashboard, unless the plan has its own.
+
+    Raises ConfigError where the dashboard's cannot be used.
+    """
+    values: dict[str, Any] = {name: value for name, value in plan.to_dict().items() if name not in _NOT_TOLD}
+    if plan.rules is None and not plan.sinks:
+        values |= rules_and_sinks(max_pending=plan.max_pending * plan.processes, ack_timeout_s=plan.ack_timeout_s)
+    by, by_name = widgets.viewer()
+    return LoadSettings(
+        url=plan.url,
+        topic=plan.topic,
+        rate=plan.rate,
+        payload_size=plan.payload_size,
+        replay=plan.replay,
+        loop=plan.loop,
+        duration_s=plan.duration_s,
+        max_pending=plan.max_pending,
+        ack_timeout_s=plan.ack_timeout_s,
+        breakable_network=bool(st.session_state.get(live_plan.BREAKABLE)),
+        more=values,
+        by=by,
+        by_name=by_name,
+    )
+
+
 def _of_run(control: Control, seen: LoadStatus) -> None:
     stopping = seen.phase is Phase.STOPPING
+    by, by_name = widgets.viewer()
+    others = bool(seen.by) and seen.by != by
     with st.container(horizontal=True, vertical_alignment="bottom", key="load"):
-        _rate_input(seen.rate, disabled=stopping, on_change=_set_rate, args=(control,))
+        if seen.steerable:
+            _rate_input(
+                seen.rate, of_run=True, disabled=stopping or others, on_change=_set_rate, args=(control, by, by_name)
+            )
         st.button(
             "Stopping…" if stopping else "Stop",
             key="stop",
@@ -172,12 +192,30 @@ def _of_run(control: Control, seen: LoadStatus) -> None:
             on_click=_stop,
             args=(control,),
         )
-        st.caption(
-            "Nothing new is sent; outstanding acks are awaited."
-            if stopping
-            else "A new rate takes effect at once. Stop ends the sending and waits for outstanding acks.",
-            width="stretch",
-        )
+        if others and seen.steerable and not stopping:
+            st.button(
+                "Take the controls",
+                key="take",
+                icon=":material/pan_tool:",
+                on_click=control.take,
+                args=(by, by_name),
+                help="One browser at a time changes the rate. All may stop the run.",
+            )
+        st.caption(_told(seen, stopping, others), width="stretch")
+
+
+def _told(seen: LoadStatus, stopping: bool, others: bool) -> str:
+    held, steer = "", "A new rate takes effect at once. "
+    if others:
+        name = f" ({seen.by_name})" if seen.by_name else ""
+        at = "" if seen.since_wall_s is None else f" at {widgets.clock(seen.since_wall_s)}"
+        held = f":material/group: The controls are held by another browser{name} since{at.removeprefix(' at')}. "
+        steer = "Everybody may stop the run. "
+    if stopping:
+        return f"{held}Nothing new is sent; outstanding acks are awaited."
+    if not seen.steerable:
+        return f"{held}Workers send as fast as acks come. Stop ends the sending and waits for outstanding acks."
+    return f"{held}{steer}Stop ends the sending and waits for outstanding acks."
 
 
 def _stop(control: Control) -> None:
@@ -186,38 +224,48 @@ def _stop(control: Control) -> None:
 
 
 def _rate_input(
-    of_run: float | None = None,
+    last: float | None = None,
     *,
+    of_run: bool = False,
     disabled: bool = False,
-    on_change: Callable[[Control], None] | None = None,
-    args: tuple[Control] | None = None,
-) -> float:
-    """The rate field. It shows the rate ``of_run`` whenever that changed, in whatever session it was changed."""
-    value: int | Literal["min"] = DEFAULT_RATE if of_run is None else max(1, round(of_run))
-    if of_run is not None and st.session_state.get("rate_of_run") != of_run:
-        st.session_state["rate_of_run"] = of_run
-        if "rate" in st.session_state:
-            st.session_state["rate"] = value
-            value = "min"  # Streamlit wants either a first value or one in its state, not both
-    return float(
-        st.number_input(
-            "Rate (messages/s)",
-            1,
-            1_000_000,
-            value,
-            step=500,
-            key="rate",
-            width=125,
-            disabled=disabled,
-            on_change=on_change,
-            args=args,
-            bind="query-params",
-        )
+    on_change: Callable[..., None] | None = None,
+    args: tuple[Any, ...] | None = None,
+) -> None:
+    """The rate field. It shows the rate of the run whenever that changed, in whatever session it was changed; of a run
+    without one, nothing."""
+    state = st.session_state
+    key = "rate" if of_run else live_plan.key("rate")
+    value = (None if of_run else live_plan.default("rate")) if last is None else last
+    first: dict[str, Any] = {"value": value}
+    if (of_run or last is not None) and state.get("rate_of_run", "") != last:
+        state["rate_of_run"] = last
+        if key in state:  # else it may be in the URL, which goes first
+            state[key], first = value, {}
+    elif not of_run and key in state and state[key] is None:
+        state[key], first = value, {}  # the run before had none
+    st.number_input(
+        "Rate (messages/s)",
+        0.001,
+        MAX_RATE,
+        step=500.0,
+        format="%.10g",
+        key=key,
+        width=150,
+        placeholder="as planned",
+        disabled=disabled,
+        on_change=on_change,
+        args=args,
+        bind="query-params" if of_run else live_plan.binding(),
+        **first,
     )
 
 
-def _set_rate(control: Control) -> None:
+def _set_rate(control: Control, by: str, by_name: str) -> None:
+    rate, held_by = st.session_state["rate"], control.status().by
+    if rate is None or held_by not in ("", by):  # not by hand: what another browser set came here meanwhile
+        return
     try:
-        control.set_rate(float(st.session_state["rate"]))
+        control.set_rate(float(rate))
+        control.take(by, by_name)
     except LoadRefused as refusal:
         st.toast(str(refusal), icon=":material/info:")

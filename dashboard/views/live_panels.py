@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from dashboard import charts, journal, style, widgets
-from dashboard.charts import Mark
+from dashboard import charts, journal, levels, style, widgets
+from dashboard.charts import Mark, Option
 from dashboard.source import RunView
+from eventbus.alerts import Verdict
 from eventbus.alerts.rule import ERROR_RATIO_LIMIT, PENDING_LIMIT
-from eventbus.observe.run import RunInfo
+from eventbus.observe.run import FailureGroup, RunInfo
 
 TABLE_HEIGHT = 184
+OUTCOMES = {"rejected": "✗ rejected", "unknown": "? unknown", "acked late": "◔ acked late"}
 
 
 def ack_timeout_s(run: RunInfo) -> float:
@@ -62,12 +64,16 @@ def figures(run: RunInfo, view: RunView) -> None:
         )
         widgets.trend(
             "Ack latency p99",
-            style.duration(figure.latency.percentile_s(99)),
-            f"p50 {style.duration(figure.latency.percentile_s(50))}",
-            [(row.latency.percentile_s(99) or 0.0) * 1e3 for row in rows],
+            style.duration(figure.percentile_s(99)),
+            f"scheduled {style.duration(figure.scheduled_percentile_s(99))}"
+            if figure.scheduled.total
+            else f"p50 {style.duration(figure.percentile_s(50))}",
+            [(row.percentile_s(99) or 0.0) * 1e3 for row in rows],
             colour="blue",
             icon="timer",
-            explain="From an attempt's send to its ack: 99 of 100 acks came faster.",
+            explain="From an attempt's send to its ack: 99 of 100 acks came faster. Below it the same from the time "
+            f"that the schedule had for a message. p50 {style.duration(figure.percentile_s(50))}, "
+            f"p99.9 {style.duration(figure.percentile_s(99.9))}.",
         )
         widgets.trend(
             "Pending",
@@ -88,67 +94,82 @@ def figures(run: RunInfo, view: RunView) -> None:
             explain="How long the oldest unsettled message had been waiting, at most.",
         )
         widgets.trend(
-            "Ack timeouts",
-            style.count(timeouts),
-            f"{style.count(view.total.retries)} retries",
-            [row.per_second(row.ack_timeouts) for row in rows],
+            "Stalled",
+            style.percent(figure.stalled_share),
+            f"{style.count(timeouts)} timeouts" if timeouts else f"{style.count(view.total.retries)} retries",
+            [row.stalled_share * 100 for row in rows],
             colour="red" if timeouts else "gray",
-            icon="alarm" if timeouts else "check_circle",
-            explain="Attempts whose ack did not come in time, and attempts that were repeated, in the whole run.",
+            icon="alarm" if timeouts else "traffic",
+            explain="Share of the time in which a publisher waited for room in the window. Below it the attempts whose "
+            "ack did not come in time, or those that were repeated, in the whole run.",
         )
+
+
+def verdict(run: RunInfo) -> None:
+    """What became of each threshold of a run that is over: a tick or a cross, the value, and what it had to be."""
+    if run.verdict is None:
+        return
+    judged = Verdict.from_dict(run.verdict)
+    with st.container(border=True, gap="xxsmall"):
+        whole = ("green", "verified", "passed") if judged.passed else ("red", "gpp_bad", "not passed")
+        st.markdown(f"**Thresholds** &nbsp; {widgets.badge(*whole)}")
+        for row in judged.rows:
+            colour, icon, word = (
+                ("green", "check_circle", "holds")
+                if row.passed
+                else ("red", "cancel", "does not hold")
+                if row.passed is False
+                else ("gray", "help", "nothing to judge")
+            )
+            badge = widgets.badge(colour, icon, word)
+            st.markdown(f"{badge} `{row.text}` &nbsp; was **{widgets.plain(row.value_text)}**")
 
 
 def panels(run: RunInfo, view: RunView, window_s: float | None, marks: Sequence[Mark]) -> None:
-    """Six charts over time."""
-    rows = view.intervals
+    """The charts over time, symptoms before causes, with events as upright lines and thresholds as level ones."""
+    rows, sample = view.intervals, view.sample
     span = charts.span_of(rows, window_s, growing=not run.status.is_over)
+    known = levels.levels_of(run)
+
+    def lines(metric: str, limited: bool = False) -> list[charts.Threshold]:
+        return levels.lines(known, metric, sample, limited=limited)
+
+    drawn: list[tuple[str, str, Option, str, str]] = [
+        ("Outcomes", "messages/s, stacked", charts.outcomes(rows, span, marks), "outcomes",
+         "Outcomes of messages per second, stacked, with the offered rate"),
+        ("Failed attempts", "per second, by kind", charts.errors(rows, span, marks), "errors",
+         "Failed attempts per second by kind of error"),
+        ("Ack latency", "log scale", charts.latency(rows, span, marks, lines("ack_latency")), "latency",
+         "Ack latency percentiles 50, 95, 99 and 99.9 in milliseconds"),
+        ("Pending", "messages, peak", charts.pending(rows, span, lines("pending", limited=True), marks), "pending",
+         "Pending messages against the window's limit and the alert threshold"),
+        ("Oldest pending", "age, peak",
+         charts.oldest(rows, span, ack_timeout_s(run), marks, lines("oldest_pending_age", limited=True)), "oldest",
+         "Age of the oldest pending message against the ack timeout"),
+        ("Stalled", "share of time", charts.stalled(rows, span, marks, lines("stalled_time")), "stalled",
+         "Share of the time in which a publisher waited for room"),
+        ("Not acked", "messages/s", charts.failures(rows, span, marks), "not_acked",
+         "Rejected and unknown messages per second"),
+        ("Repairs", "per second", charts.repairs(rows, span, marks), "repairs",
+         "Retries, ack timeouts, duplicates and late acks per second"),
+        ("Offered, sent, acked", "messages/s", charts.traffic(rows, span, marks), "traffic",
+         "Offered, sent and acked messages per second"),
+        ("p99, scheduled and sent", "log scale", charts.scheduled(rows, span, marks), "scheduled",
+         "Latency percentile 99 from the scheduled time and from the send, in milliseconds"),
+        ("Ack latency", "heatmap, acks", charts.heatmap(rows, span, widgets.clock), "heatmap",
+         "How many acks had which latency over time"),
+        ("Lag of the load", "peak", charts.lags(rows, span, marks), "lags",
+         "How late messages were sent and timers came, in milliseconds"),
+    ]  # fmt: skip
     with st.grid(3, min_column_width=320):
-        widgets.panel(
-            "Outcomes",
-            "messages/s, stacked",
-            charts.outcomes(rows, span, marks),
-            key="outcomes",
-            alt="Outcomes of messages per second, stacked, with the offered rate",
-        )
-        widgets.panel(
-            "Failed attempts",
-            "per second, by kind",
-            charts.errors(rows, span, marks),
-            key="errors",
-            alt="Failed attempts per second by kind of error",
-        )
-        widgets.panel(
-            "Ack latency",
-            "log scale",
-            charts.latency(rows, span, marks),
-            key="latency",
-            alt="Ack latency percentiles 50, 95 and 99 in milliseconds",
-        )
-        widgets.panel(
-            "Pending",
-            "messages, peak",
-            charts.pending(rows, span, PENDING_LIMIT, marks),
-            key="pending",
-            alt="Pending messages against the window's limit and the alert threshold",
-        )
-        widgets.panel(
-            "Oldest pending",
-            "age, peak",
-            charts.oldest(rows, span, ack_timeout_s(run), marks),
-            key="oldest",
-            alt="Age of the oldest pending message against the ack timeout",
-        )
-        widgets.panel(
-            "Repairs",
-            "per second",
-            charts.repairs(rows, span, marks),
-            key="repairs",
-            alt="Retries, ack timeouts, duplicates and late acks per second",
-        )
+        for title, unit, option, key, alt in drawn:
+            widgets.panel(title, unit, option, key=key, alt=alt)
+        if not view.complete:
+            st.caption(":material/hourglass_top: What lies further back is being read.")
 
 
-def tables(story: Sequence[journal.Entry], groups: Sequence[journal.FailureGroup]) -> None:
-    """What happened, and which messages failed."""
+def tables(story: Sequence[journal.Entry], groups: Sequence[FailureGroup]) -> None:
+    """Which messages failed, and what happened."""
     with st.grid(2, min_column_width=420) as grid:
         with grid.cell(), st.container(border=True, gap="xsmall"):
             widgets.heading("Events", "newest first")
@@ -164,7 +185,7 @@ def tables(story: Sequence[journal.Entry], groups: Sequence[journal.FailureGroup
                 },
             )
         with grid.cell(), st.container(border=True, gap="xsmall"):
-            widgets.heading("Failures", "in groups, of the newest 500 messages that were not plainly acked")
+            widgets.heading("Failures", "in groups, counted exactly")
             if groups:
                 _failures(groups)
                 return
@@ -175,16 +196,21 @@ def tables(story: Sequence[journal.Entry], groups: Sequence[journal.FailureGroup
                 )
 
 
-def _failures(groups: Sequence[journal.FailureGroup]) -> None:
+def _failures(groups: Sequence[FailureGroup]) -> None:
+    all_of_them = sum(group.count for group in groups)
     st.dataframe(
         [
             {
                 "Count": group.count,
-                "Outcome": group.outcome,
-                "Kind": group.kind,
+                "Share": group.count / all_of_them,
+                "Outcome": OUTCOMES.get(group.outcome, group.outcome),
+                "Kind": style.words(group.kind or "none"),
+                "Topic": group.topic,
+                "First": widgets.clock(group.first_wall_s),
                 "Last": widgets.clock(group.last_wall_s),
                 "Text": group.text,
-                "Message id": group.sample_id,
+                "Message id": group.message_id,
+                "Trace id": group.trace_id or "",
             }
             for group in groups
         ],
@@ -193,9 +219,11 @@ def _failures(groups: Sequence[journal.FailureGroup]) -> None:
         hide_index=True,
         alt="Failed messages in groups, the largest first",
         column_config={
-            "Count": st.column_config.NumberColumn(width=60),
-            "Outcome": st.column_config.TextColumn(width=80),
+            "Count": st.column_config.NumberColumn(width=70, format="localized"),
+            "Share": st.column_config.NumberColumn(width=60, format="percent"),
+            "Outcome": st.column_config.TextColumn(width=95),
             "Kind": st.column_config.TextColumn(width=100),
+            "First": st.column_config.TextColumn(width=75),
             "Last": st.column_config.TextColumn(width=75),
         },
     )

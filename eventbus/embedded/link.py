@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import weakref
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +65,21 @@ class Link:
         """Whether ``close`` was called, or this process is a fork of the one that owns the link."""
         return self._channel.fileno() == -1
 
-    def ask(self, command: str, arguments: tuple[Any, ...], timeout_s: float) -> dict[str, Any]:
+    def ask(self, command: str, arguments: Sequence[Any] | Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
         """Send a command and wait for its reply. Raises ConnectFailed if the child is gone, or silent for that long."""
         self._last_id += 1
-        request = {"id": self._last_id, "command": command, "arguments": arguments}
+        return self._exchange({"id": self._last_id, "command": command, "arguments": arguments}, timeout_s)
+
+    def greeting(self, timeout_s: float) -> dict[str, Any]:
+        """Wait for what the child tells of itself, with id 0, before the first command. Raises as ``ask`` does."""
+        return self._exchange(None, timeout_s)
+
+    def _exchange(self, request: dict[str, Any] | None, timeout_s: float) -> dict[str, Any]:
         deadline = time.monotonic() + timeout_s
         try:
             self._channel.settimeout(timeout_s)
-            self._channel.sendall(json.dumps(request).encode() + b"\n")
+            if request is not None:
+                self._channel.sendall(json.dumps(request).encode() + b"\n")
             while True:
                 line, newline, rest = self._received.partition(b"\n")
                 if not newline:

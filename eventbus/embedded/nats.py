@@ -122,6 +122,11 @@ class EmbeddedNats:
         return self._started(self._directory)
 
     @property
+    def extra_config(self) -> str:
+        """As it was given to the constructor."""
+        return self._extra_config
+
+    @property
     def log_path(self) -> Path:
         """The server's log. Raises ConnectFailed if not started."""
         return self.directory / "nats-server.log"
@@ -184,6 +189,16 @@ class EmbeddedNats:
         """SIGCONT the server. Raises ConnectFailed if it does not run."""
         self._command("resume", COMMAND_TIMEOUT_S)
 
+    def reload(self, extra_config: str | None = None) -> None:
+        """Let the running server read another ``extra_config``, without a restart; None: the one of the constructor.
+
+        It stays for restarts as well. A server that is killed reads it at its next start. Not everything can change
+        while a server runs; what it refuses is a ConfigError, a server that is paused a ConnectFailed after 2 s, and in
+        both cases the configuration before stays. Usually some milliseconds.
+        """
+        config = self._extra_config if extra_config is None else extra_config
+        self._command("reload", COMMAND_TIMEOUT_S, config=config)
+
     def is_running(self) -> bool:
         """Whether the server process lives now; a paused one does. Asks the supervisor."""
         with self._turn:
@@ -239,17 +254,17 @@ class EmbeddedNats:
             raise ConfigError(f"the embedded nats-server cannot use its directories: {answer['error']}")
         self._directory = Path(answer["directory"])
 
-    def _command(self, command: str, timeout_s: float) -> None:
+    def _command(self, command: str, timeout_s: float, **more: str) -> None:
         with self._turn:
             self._started(self._link)
             self._last_id += 1
             first_start = self._port is None
-            answer = self._exchange({"id": self._last_id, "command": command}, self._last_id, timeout_s)
+            answer = self._exchange({"id": self._last_id, "command": command, **more}, self._last_id, timeout_s)
             self._pid, self._port = answer["pid"], answer["port"]
             if not answer["error"]:
                 return
             text = "\n  ".join([f"embedded nats-server, {command}: {answer['error']}", *answer["log"]])
-            if first_start and self._extra_config and answer["refused"]:
+            if answer["refused"] and (command == "reload" or (first_start and self._extra_config)):
                 raise ConfigError(f"{text}\n(check extra_config)")
             raise ConnectFailed(text)
 

@@ -9,11 +9,12 @@ Its standard input is one end of a socket pair, whose other end only the program
 
 Protocol: JSON lines both ways, one request at a time. The first line carries the settings (never the command line,
 where other users could read a password), each later one ``{"id", "command"}``; the command is start, restart, kill,
-pause, resume or status. To stop, the program closes its end and waits for the end of file that follows the clean-up:
-its orderly end is the same path as its sudden one. Every reply has the same shape: ``{"id", "pid", "port",
-"directory", "error", "refused", "log"}``, refused meaning that the server ended by itself while starting. The id lets
-a program that was interrupted while it waited tell a late reply from the one it waits for now. A socket pair rather
-than two pipes: one descriptor to guard, with a timeout of its own.
+pause, resume, status or reload, which comes with ``"config"``. To stop, the program closes its end and waits for the
+end of file that follows the clean-up: its orderly end is the same path as its sudden one. Every reply has the same
+shape: ``{"id", "pid", "port", "directory", "error", "refused", "log"}``, refused meaning that the server ended by
+itself while starting, or did not take a configuration. The id lets a program that was interrupted while it waited tell
+a late reply from the one it waits for now. A socket pair rather than two pipes: one descriptor to guard, with a timeout
+of its own.
 
 The directory is made here and not by the program, so there is no instant at which nobody would remove it.
 This process has one thread: PR_SET_PDEATHSIG follows the thread that forked, and here that is the process.
@@ -38,6 +39,8 @@ TERMINATE_GRACE_S = 2.0
 """Between SIGTERM and SIGKILL: nats-server needs some milliseconds to write out its store."""
 REAP_TIMEOUT_S = 2.0
 """How long a killed process may take to disappear, or a signalled one to stop."""
+RELOAD_TIMEOUT_S = 2.0
+"""How long a server may take to read its configuration again; some 2 ms are usual. A paused one does not."""
 READY_POLL_S = 0.003
 """nats-server tells its port by writing a file; this is how often it is looked for while starting."""
 BIND_RETRY_S = 0.05
@@ -49,7 +52,7 @@ PR_SET_PDEATHSIG = 1
 
 
 class StartFailed(Exception):
-    """The server did not become ready; the text says why. refused: it ended by itself."""
+    """The server did not become ready, or did not take a configuration; the text says why. refused: by itself."""
 
     def __init__(self, text: str, *, refused: bool) -> None:
         super().__init__(text)
@@ -85,8 +88,7 @@ class Supervisor:
     def prepare(self) -> None:
         """Make the directory, and lock a store that was given. Raises OSError, BlockingIOError if it is in use."""
         os.mkdir(self._directory, 0o700)
-        with open(self._config_path, "w", encoding="utf-8") as file:
-            file.write(self._settings["extra_config"])
+        self._write_config(self._settings["extra_config"])
         os.makedirs(self._store, exist_ok=True)
         # The server inherits the lock, so the store stays locked for as long as either of us lives.
         lock = os.open(self._store, os.O_RDONLY)
@@ -115,9 +117,9 @@ class Supervisor:
             *lines, buffer = (buffer + received).split(b"\n")
             for line in lines:
                 request = json.loads(line)
-                reply(self.handle(request["command"]), request["id"])
+                reply(self.handle(request["command"], request.get("config", "")), request["id"])
 
-    def handle(self, command: str) -> dict[str, Any]:
+    def handle(self, command: str, config: str = "") -> dict[str, Any]:
         """Carry out one command; what goes wrong is told in the answer."""
         error: str | None = None
         refused = False
@@ -136,6 +138,8 @@ class Supervisor:
             elif command == "resume":
                 self._signal(signal.SIGCONT)
                 self._wait(lambda: not self._paused, REAP_TIMEOUT_S)
+            elif command == "reload":
+                self._reload(config)
             elif command != "status":
                 error = f"unknown command {command}"
         except (OSError, StartFailed) as failure:
@@ -175,6 +179,37 @@ class Supervisor:
             if not taken or time.monotonic() + BIND_RETRY_S > deadline:
                 raise StartFailed(f"nats-server ended with exit status {self._exit_status}", refused=True)
             self._wait(lambda: False, BIND_RETRY_S, starting=True)
+
+    def _reload(self, config: str) -> None:
+        """Let the server read another configuration; while it is not running, let the next start read it."""
+        self._reap()
+        with open(self._config_path, encoding="utf-8") as file:
+            before = file.read()
+        self._write_config(config)
+        if self._pid is None:
+            return
+        self._log_start = os.path.getsize(self._log_path)
+        os.kill(self._pid, signal.SIGHUP)
+        # The server tells what became of it in its log only; these are the words of server/signal.go and reload.go.
+        done, failed = "Reloaded server configuration", "Failed to reload server configuration"
+
+        def told() -> bool:
+            log = self._log()  # not its tail: what is denied from now on is logged as well, line after line
+            return self._gone() or done in log or failed in log
+
+        heard = self._wait(told, RELOAD_TIMEOUT_S, starting=True)
+        lines = self._log().splitlines()
+        if not any(done in line for line in lines):
+            self._write_config(before)
+            refusals = [line.partition(failed)[2].strip(": ") for line in lines if failed in line]
+            text = refusals[0] if refusals else "it ended" if heard else f"no answer within {RELOAD_TIMEOUT_S} s"
+            raise StartFailed(f"nats-server did not take the configuration: {text}", refused=bool(refusals))
+
+    def _write_config(self, text: str) -> None:
+        """Whole or not at all: a server that starts now must not read half of it."""
+        with open(f"{self._config_path}.new", "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(f"{self._config_path}.new", self._config_path)
 
     def _spawn(self) -> None:
         """Fork and execute the server. Flags win over the config file, so no extra config can move or expose it."""
@@ -268,13 +303,17 @@ class Supervisor:
                 return False
 
     def _log_tail(self) -> list[str]:
-        """The last lines that the server wrote since it was last started."""
+        """The last lines that the server wrote since it was last started, or told to read its configuration."""
+        return self._log().splitlines()[-LOG_TAIL_LINES:]
+
+    def _log(self) -> str:
+        """What the server wrote since then."""
         try:
             with open(self._log_path, encoding="utf-8", errors="replace") as file:
                 file.seek(self._log_start)
-                return file.read().splitlines()[-LOG_TAIL_LINES:]
+                return file.read()
         except FileNotFoundError:
-            return []
+            return ""
 
     def _end_soon(self, number: int, frame: object) -> None:
         self._ending = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -50,11 +51,12 @@ def chart_of(title: str, subtitle: str, data: list[Chart], *, log: bool = False)
             "x": 0.01, "xanchor": "left", "y": 0.97, "yanchor": "top", "font": {"size": 15},
         },
         "height": _HEIGHT,
-        "margin": {"l": 56, "r": 16, "t": 64, "b": 32},
+        "margin": {"l": 56, "r": 24, "t": 44, "b": 32},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "system-ui, sans-serif", "size": 12},
-        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
+        # Below: names can be long and pages narrow, and above the plot they would lie over the title.
+        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": -0.14, "yanchor": "top"},
         "showlegend": True,
         "hovermode": "x unified",
         "xaxis": {"ticksuffix": " s", "zeroline": False, "showgrid": False},
@@ -92,9 +94,15 @@ def level(chart: Chart, value: float, label: str, *, log: bool = False) -> None:
         "text": plain_text(label), "textposition": "end", "yanchor": "bottom", "font": {"color": COLOURS["limit"]},
     }  # fmt: skip
     chart["layout"].setdefault("shapes", []).append(shape)
+    known = [y for trace in chart["data"] for y in trace["y"] if y is not None]
+    axis = chart["layout"]["yaxis"]
     if not log:
-        highest = max((y for trace in chart["data"] for y in trace["y"] if y is not None), default=0)
-        chart["layout"]["yaxis"]["range"] = [0, max(highest, value) * 1.12]
+        axis["range"] = [0, max([value, *known]) * 1.12]
+    elif value > 0:
+        low, high = (find([value, *(y for y in known if y > 0)]) for find in (min, max))
+        before = axis.get("range", [math.inf, -math.inf])  # of another line
+        axis["range"] = [min(math.log10(low) - 0.1, before[0]), max(math.log10(high) + 0.25, before[1])]
+        axis["dtick"] = 1 if high > 100 * low else "D2"
 
 
 def upright(chart: Chart, at_s: float, colour: str, label: str) -> None:

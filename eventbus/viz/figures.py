@@ -220,7 +220,7 @@ def comparison_charts(runs: Mapping[str, Sequence[Step]], ack: Mapping[str, Late
     curve = percentile_curve(ack)
     for trace in curve["data"]:
         trace["line"]["color"] = colours[trace["name"]]  # a run without acks has no line here
-    charts = {
+    return {
         "fates": fates(runs),
         "sent": over("Sent", "messages/s", lambda s: s.per_second(s.sent)),
         "acked": over("Ack rate", "messages/s", lambda s: s.per_second(s.counts["acked"])),
@@ -232,10 +232,6 @@ def comparison_charts(runs: Mapping[str, Sequence[Step]], ack: Mapping[str, Late
         ),
         "percentiles": curve,
     }  # fmt: skip
-    for chart in charts.values():  # names of runs can be long: above the plot they would lie over the title
-        chart["layout"]["legend"] |= {"y": -0.14, "yanchor": "top"}
-        chart["layout"]["margin"] = {"l": 56, "r": 24, "t": 44, "b": 32}
-    return charts
 
 
 def fates(runs: Mapping[str, Sequence[Step]]) -> Chart:
@@ -253,7 +249,7 @@ def fates(runs: Mapping[str, Sequence[Step]]) -> Chart:
                     "hovertemplate": "%{customdata:,} messages, %{x:.2%}",
                 }
             )  # fmt: skip
-    chart = chart_of("What became of the messages", "share of those sent", data)
+    chart = chart_of("What became of the messages", "shares", data)
     chart["layout"] |= {"barmode": "stack", "hovermode": "closest", "bargap": 0.35}
     chart["layout"]["xaxis"] |= {"ticksuffix": "", "tickformat": ".0%", "range": [0, 1], "dtick": 0.25}
     chart["layout"]["yaxis"] = {"automargin": True, "autorange": "reversed", "ticksuffix": " "}

@@ -134,7 +134,7 @@ async def test_killed_worker_is_told_and_the_others_go_on(tmp_path: Path) -> Non
         assert result.status is RunStatus.FAILED
         assert result.error is not None
         assert "was on a Dask worker that is gone" in result.error
-        assert [event.text for event in fleet.events if event.kind is EventKind.DISCONNECTED] == [result.error]
+        assert [event.text for event in fleet.events if event.kind is EventKind.PROCESS_LOST] == [result.error]
         assert 600 < result.snapshot.accepted < 1200
         assert result.snapshot.accepted == result.snapshot.acked + result.snapshot.unknown
         assert len(os.listdir(tmp_path)) == 2

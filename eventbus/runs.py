@@ -7,17 +7,19 @@
     run.summary                     what it came to
     run.to_frame()                  tidy, in UTC, with units in the names
     runs.compare(["baseline", "last"])
+    run = await runs.drive("smoke", url="nats://127.0.0.1:4222")        a preset, a plan's file, or a LoadPlan
 
-Everything here reads; names, notes and pins are changed by ``eventbus.observe.RunEditor``. ``store`` is a file, by
+All but ``drive`` reads; names, notes and pins are changed by ``eventbus.observe.RunEditor``. ``store`` is a file, by
 default the one that the dashboard and the command line write. Raises StoreError where it cannot be read, and
 ConfigError where there is no such run, or where a package of the extra ``runs`` is missing.
 """
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from html import escape
@@ -35,6 +37,7 @@ from eventbus.observe import (
     RunInfo,
     Sample,
     StoreReader,
+    StoreWriter,
     default_store_path,
 )
 from eventbus.viz import chart, export, figures, frames, report
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
+    from eventbus.load.plan import LoadPlan
+
 __all__ = [
     "FILES",
     "FRAMES",
@@ -53,6 +58,7 @@ __all__ = [
     "Run",
     "Runs",
     "compare",
+    "drive",
     "figure_words",
     "list",
     "open",
@@ -372,6 +378,52 @@ def list(store: Path | str | None = None, limit: int = 50) -> Runs:
 def open(run: str = "last", store: Path | str | None = None) -> Run:
     """One run, by its id, the beginning of its id, "last", or "baseline": the newest that is pinned."""
     return _found(_reader(store), run)
+
+
+async def drive(
+    plan: LoadPlan | Path | str,
+    *,
+    store: Path | str | None = None,
+    on_sample: Callable[[Sample], None] | None = None,
+    **instead: Any,
+) -> Run:
+    """Run a plan on this loop, as ``ackscope load`` does, keep it, and give it back when it is over.
+
+    plan: a LoadPlan, a TOML file's path, or the name of a preset. instead: other values for its settings, as ``url``.
+    on_sample: called four times a second; it must not wait or raise. Other work on the loop adds to the latencies.
+    Cancellation ends the run at once and keeps what was. Raises ConfigError, ConnectFailed, TopicError, StoreError.
+    """
+    from eventbus.clock import SystemClock  # here: whoever only reads needs no broker's client
+    from eventbus.load.payload import open_messages
+    from eventbus.load_bus import driver
+
+    chosen = await asyncio.to_thread(_plan, plan, instead)
+    messages = await asyncio.to_thread(open_messages, chosen)
+    path = Path(store) if store is not None else default_store_path()
+    writer = StoreWriter(path)
+    try:
+        run = driver(chosen, messages, clock=SystemClock())(writer=writer, on_sample=on_sample)
+        await run.open()
+        await run.run()
+    finally:
+        await asyncio.shield(asyncio.to_thread(writer.close))
+    if writer.error is not None:
+        raise writer.error
+    assert run.run_id is not None
+    return open(run.run_id, path)
+
+
+def _plan(plan: LoadPlan | Path | str, instead: Mapping[str, Any]) -> LoadPlan:
+    from eventbus.load.plan import LoadPlan
+    from eventbus.load.plan_file import plan_from
+    from eventbus.load.presets import PRESETS, preset
+
+    if isinstance(plan, str) and (plan in PRESETS or not plan.endswith(".toml")):
+        return preset(plan).plan(**instead)
+    found = plan if isinstance(plan, LoadPlan) else plan_from(Path(plan))
+    if "url" in instead:
+        instead = {"embedded": None, **instead}  # as the url says
+    return dataclasses.replace(found, **instead)
 
 
 def compare(ids: Sequence[str], store: Path | str | None = None, tolerance: float = 0.05) -> Comparison:

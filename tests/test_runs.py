@@ -18,7 +18,8 @@ import pytest
 from eventbus import runs
 from eventbus.errors import ConfigError
 from eventbus.latency import LatencyHistogram
-from eventbus.observe import RunEditor, StoreReader
+from eventbus.load.plan import LoadPlan
+from eventbus.observe import RunEditor, Sample, StoreReader
 from eventbus.viz import figures
 from eventbus.viz.steps import step_for, steps
 from eventbus.viz.summary import FIGURES, Change, Unit, change, summarize
@@ -369,3 +370,21 @@ def test_threshold_far_above_a_log_chart_is_in_sight(stored: Stored) -> None:
     assert 10 ** near["layout"]["yaxis"]["range"][1] > 10 * 1.5
     assert far["layout"]["yaxis"]["dtick"] == 1
     assert 10 ** far["layout"]["yaxis"]["range"][1] > 5000 * 1.5
+
+
+async def test_plan_is_driven_from_a_notebook(tmp_path: Path) -> None:
+    """A preset with other values runs on the caller's loop; the run comes back with its samples and its verdict."""
+    looked: list[Sample] = []
+    run = await runs.drive(
+        "smoke", store=tmp_path / "runs.db", on_sample=looked.append, url="memory://", duration_s=0.3, rate=1000.0
+    )
+    assert run.samples[-1].snapshot.acked == 300
+    assert run.verdict is not None
+    assert run.verdict["passed"]
+    assert len(looked) >= 2
+    again = LoadPlan(url="memory://", rate=1000.0, count=50)
+    assert (await runs.drive(again, store=tmp_path / "runs.db", name="again")).title == "again"
+    with pytest.raises(ConfigError, match="no preset 'smok'; did you mean 'smoke'"):
+        await runs.drive("smok", store=tmp_path / "runs.db")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        await runs.drive("nowhere.toml", store=tmp_path / "runs.db")

@@ -77,7 +77,18 @@ def viewer() -> tuple[str, str]:
         cookie = str(st.session_state.setdefault("viewer", uuid.uuid4().hex))
     agent = str(st.context.headers.get("User-Agent"))
     name = next((name for sign, name in BROWSER_NAMES if sign in agent), "")
-    return hashlib.sha256(cookie.encode()).hexdigest()[:16], name
+    return hashlib.sha256(unmasked(cookie)).hexdigest()[:16], name
+
+
+def unmasked(cookie: str) -> bytes:
+    """The token of Streamlit's cookie, which stays the same: each load of a page writes it under another mask of four
+    bytes, as ``2|mask|masked token|time``. What is written otherwise is taken as it is."""
+    parts = cookie.strip("\"'").split("|")
+    try:
+        mask, token = bytes.fromhex(parts[1]), bytes.fromhex(parts[2])
+    except (IndexError, ValueError):
+        return cookie.encode()
+    return bytes(octet ^ mask[at % len(mask)] for at, octet in enumerate(token)) if mask else cookie.encode()
 
 
 def viewer_zone() -> tzinfo | None:

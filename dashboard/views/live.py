@@ -234,7 +234,9 @@ def _strip(run: RunInfo, view: RunView, alerts: Sequence[AlertChange], held_at: 
     else:
         with st.container(height=STRIP_HEIGHT, border=True, key="alert_strip", vertical_alignment="center"):
             firing = journal.firing(alerts)
-            st.markdown(" &nbsp; ".join(map(_alert, firing)) if firing else _calm(held_at))
+            # With the link the line can be reached, and so scrolled, by keyboard.
+            told = [*map(_alert, firing), "[All alerts](alerts)"] if firing else [_calm(held_at)]
+            st.markdown(" &nbsp; ".join(told))
 
 
 def _alert(alert: AlertChange) -> str:

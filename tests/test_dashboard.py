@@ -13,7 +13,9 @@ from tests.dashboard_fakes import START_S, MemorySource, StubControl, run_info, 
 pytest.importorskip("streamlit", reason="the dashboard's tests need: pip install -r requirements-dev.txt")
 
 from streamlit.testing.v1 import AppTest
+from streamlit.web.server.starlette.starlette_app_utils import generate_xsrf_token_string
 
+from dashboard import widgets
 from dashboard.control import LoadStatus, Phase
 from dashboard.source import RunHistory
 from eventbus import BusEvent, EventKind
@@ -416,3 +418,14 @@ def test_thresholds_of_the_alerts_are_drawn() -> None:
     at = shown(MemorySource(run_info(settings=settings), steady(5)), StubControl(RUNNING))
     levels = [line["yAxis"] for line in chart(at, 2)["series"][-1]["markLine"]["data"] if "yAxis" in line]
     assert levels == [500.0, 250.0]
+
+
+def test_browser_is_known_again_after_a_reload() -> None:
+    """Streamlit writes the same token under another mask with each load of a page; pinned with its own generator."""
+    token, other = bytes(range(16)), bytes(16)
+    written = [generate_xsrf_token_string(token, at) for at in (1, 2)]
+    assert written[0] != written[1]
+    assert {widgets.unmasked(cookie) for cookie in (*written, f'"{written[0]}"')} == {token}
+    assert widgets.unmasked(generate_xsrf_token_string(other)) == other
+    assert widgets.unmasked("of-another-version") == b"of-another-version"
+    assert widgets.unmasked("2||aa|1") == b"2||aa|1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -100,3 +101,11 @@ class NoSkip:
 def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get(NO_SKIP) == "1":
         config.pluginmanager.register(NoSkip(), "no-skip")
+
+
+@pytest.fixture(autouse=True)
+def _main_module() -> Iterator[None]:
+    """Streamlit's AppTest leaves its script as ``__main__``, which every spawned process would then import."""
+    before = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = before

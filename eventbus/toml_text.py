@@ -28,7 +28,9 @@ class TomlText:
             self.data: dict[str, Any] = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{name}: {_one_line(error)}") from error
-        except (ValueError, RecursionError) as error:  # a number of more digits than Python takes; nested too deeply
+        except RecursionError as error:
+            raise ConfigError(f"{name}: nested too deeply") from error
+        except ValueError as error:  # a number of more digits than Python takes
             raise ConfigError(f"{name}: {_one_line(error)}") from error
 
     @classmethod

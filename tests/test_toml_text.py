@@ -111,3 +111,12 @@ def test_file_that_cannot_be_read(tmp_path: Path) -> None:
     path.write_bytes(b"#" * (MAX_BYTES + 1))
     with pytest.raises(ConfigError, match="more than 262,144 bytes"):
         TomlText.read(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("a = " + "[" * 5000, "nested too deeply"), ("a = " + "9" * 5000, "digits")]
+)
+def test_what_python_cannot_read(text: str, said: str) -> None:
+    """Also what is refused by Python and not by TOML's rules is told in one line with the file's name."""
+    with pytest.raises(ConfigError, match=f"^x.toml: [^\\n]*{said}"):
+        TomlText(text, "x.toml")

@@ -160,8 +160,8 @@ def test_dashboard_has_the_panels_of_the_live_page(deploy: Path):
             case ast.AnnAssign(target=ast.Name(id="drawn"), value=ast.List(elts=rows)):
                 for row in rows:
                     assert isinstance(row, ast.Tuple)
-                    title, _, _, key, _ = row.elts
-                    charts.append((ast.literal_eval(title), ast.literal_eval(key)))
+                    name, _, _, key, _ = row.elts
+                    charts.append((ast.literal_eval(name), ast.literal_eval(key)))
     assert {key for _, key in charts} > LOAD_ONLY
     shown = [(panel["type"], panel["title"]) for panel in panels(deploy)]
     assert shown == [("stat", title) for title in figures] + [

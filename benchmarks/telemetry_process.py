@@ -82,10 +82,11 @@ async def measure(settings: Settings) -> Measured:
         retry=RetryPolicy(max_attempts=1) if mute else RetryPolicy(),
     )
     await publish(bus, _WARM_UP)
+    await asyncio.sleep(settings.warm_s)
+    p50_ms, p99_ms = await publish_paced(bus, settings.paced, settings.rate) if settings.paced else (None, None)
     before, resident = bus.snapshot(), _resident_bytes()
     elapsed_s, cpu_s = await publish(bus, settings.messages)
     after = bus.snapshot()
-    p50_ms, p99_ms = await publish_paced(bus, settings.paced, settings.rate) if settings.paced else (None, None)
     grown = _resident_bytes() - resident
     closing = time.monotonic()
     await bus.close(CLOSE_S)

@@ -23,7 +23,9 @@ def measured(telling: Telling = "none", elapsed_s: float = 1.0) -> Measured:
 
 
 def row(telling: Telling = "none") -> Row:
-    return row_of("acked", telling, [{"none": measured(), telling: measured(telling)}])
+    return row_of(
+        "acked", telling, [{"none": measured(), "answering": measured("answering"), telling: measured(telling)}]
+    )
 
 
 @pytest.mark.integration
@@ -80,9 +82,10 @@ def test_ratios_are_of_the_same_round() -> None:
     [
         ({}, []),
         ({"share": 0.89}, ["0.89 of the rate without telemetry, 0.9 is asked for"]),
+        ({"of_answering": 0.94}, ["0.94 of the rate with a collector that answers, 0.95 is asked for"]),
         ({"p50_ms": 0.9}, ["median ack latency 0.90 ms, 0.40 without telemetry"]),
         ({"grown": 40 * MIB}, ["39.0 MiB more memory than without telemetry"]),
-        ({"shutdown_s": 35.0, "exit_s": 46.0}, ["shutdown took 35.0 s of 2", "exit took 46.0 s of 2"]),
+        ({"shutdown_s": 35.0, "exit_s": 46.0}, ["shutdown took 35.0 s of 1", "exit took 46.0 s of 2"]),
     ],
 )
 def test_too_much(changes: dict[str, float], words: list[str]) -> None:

@@ -1,42 +1,34 @@
-"""EventBus: publish, flush, close, snapshot. Made by ``eventbus.connect``."""
+"""EventBus: publish, flush, ping, close, snapshot. Made by ``eventbus.connect``."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from eventbus.ack.handler import AckHandler
+from eventbus.bus_figures import BusFigures
 from eventbus.config import AckStrategy
-from eventbus.errors import (
-    BusClosed,
-    ConfigError,
-    ErrorClass,
-    ErrorKind,
-    FlushTimeout,
-    InvalidMessage,
-    StallTimeout,
-    WindowFull,
-)
+from eventbus.errors import BusClosed, ConfigError, FlushTimeout, InvalidMessage, PingTimeout, WindowFull
 from eventbus.event import BusEvent, EventKind
 from eventbus.message import Message
 from eventbus.observe.callbacks import CallbackRunner
 from eventbus.observe.counters import BusCounters
-from eventbus.ports import Clock, Failure, Observer, Publisher, Route
-from eventbus.receipt import Receipt, SettledReceipt
-from eventbus.report import AckOutcome, CloseReport, DeliveryReport
+from eventbus.ports import Clock, Observer, Publisher, Route
+from eventbus.receipt import Receipt
+from eventbus.report import CloseReport
 from eventbus.routing import Routing
 from eventbus.snapshot import BusSnapshot, ConnectionState
+from eventbus.stall import stall
+from eventbus.unacknowledged import UnacknowledgedSends
 
 if TYPE_CHECKING:
     from eventbus.telemetry.tracing import Begun  # OpenTelemetry is an extra
     from eventbus.telemetry.witness import BusTelemetry
 
-_log = logging.getLogger("eventbus")
 _TURN = 256
 """Messages that ``publish`` accepts before the event loop gets a turn: a caller who never waits would otherwise fill
 the whole window before the first byte is read back."""
@@ -77,15 +69,22 @@ class EventBus:
         self._routes = routing.by_name
         self._counters = counters
         self._callbacks = callbacks
-        self._observer = observer
         self._strategy = strategy
         self._unified = strategy is AckStrategy.UNIFIED
         self._plain = self._unified and callbacks is None  # nothing but the window can make a publisher wait
         self._clock = clock
         self._stall_timeout_s = stall_timeout_s
         self._on_closed = on_closed
-        self._max_backlog_bytes = handler.statistics().max_pending_bytes
-        self._burst = 0
+        self._figures = BusFigures(bus_id, handler, routing, counters, clock)
+        self._unacknowledged = UnacknowledgedSends(
+            publisher,
+            routing,
+            counters,
+            observer,
+            telemetry,
+            max_backlog_bytes=handler.statistics().max_pending_bytes,
+            stall_timeout_s=stall_timeout_s,
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing: asyncio.Task[CloseReport] | None = None
 
@@ -132,10 +131,10 @@ class EventBus:
         route = self._routing.find(topic)
         timeout_ns = route.timeout_ns if ack_timeout_s is None else _checked_ns(ack_timeout_s)
         if self._callbacks is not None and self._callbacks.full:
-            await self._wait(self._callbacks.wait_for_room, "delivery callbacks to catch up")
+            await stall(self._callbacks.wait_for_room, "delivery callbacks to catch up", self._stall_timeout_s)
             route = self._routing.find(topic)  # its preparation may have ended meanwhile
         if not route.acknowledged:
-            settled = await self._publish_unacknowledged(message)
+            settled = await self._unacknowledged.send(message)
             if begun is not None:
                 begun.unacknowledged()
             return settled
@@ -187,9 +186,7 @@ class EventBus:
         if self._callbacks is not None and self._callbacks.full:
             raise WindowFull("delivery callbacks are behind by a whole window; nothing was accepted")
         if not route.acknowledged:
-            if self._publisher.backlog_bytes > self._max_backlog_bytes:
-                raise WindowFull(f"{self._publisher.backlog_bytes} bytes wait for the network; nothing was accepted")
-            settled = self._send_unacknowledged(message)
+            settled = self._unacknowledged.send_nowait(message)
             if begun is not None:
                 begun.unacknowledged()
             return settled
@@ -255,54 +252,6 @@ class EventBus:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _publish_unacknowledged(self, message: Message) -> Receipt:
-        if not self._routing.find(message.topic).ready:
-            await self._routing.settled(message.topic)
-        if self._publisher.backlog_bytes > self._max_backlog_bytes:
-            await self._wait(self._publisher.flush, "the network")
-        self._burst += 1
-        if self._burst >= _TURN:
-            self._burst = 0
-            await asyncio.sleep(0)
-        return self._send_unacknowledged(message)
-
-    def _send_unacknowledged(self, message: Message) -> Receipt:
-        """Counted as ``unacknowledged`` once handed over; else as accepted and rejected: certainly not sent."""
-        if self._closing is not None:
-            raise BusClosed("the bus was closed meanwhile; nothing was accepted")
-        sent = self._publisher.send_unacknowledged(message)
-        if sent:
-            self._counters.unacknowledged += 1
-            text = "sent in a way that has no acknowledgement"
-            kind, error_class, outcome = ErrorKind.UNACKNOWLEDGED, ErrorClass.AMBIGUOUS, AckOutcome.UNKNOWN
-        else:
-            self._counters.accepted += 1
-            self._counters.rejected += 1
-            self._counters.error_seen(ErrorKind.DISCONNECTED)
-            text = "there is no connection, and a send without acks is not repeated"
-            kind, error_class, outcome = ErrorKind.DISCONNECTED, ErrorClass.TRANSIENT, AckOutcome.REJECTED
-        report = DeliveryReport(
-            message_id=message.message_id or "",
-            topic=message.topic,
-            outcome=outcome,
-            attempts=int(sent),
-            error_class=error_class,
-            error_kind=kind,
-            error_text=text,
-        )
-        if not sent:
-            if self._telemetry is not None:
-                self._telemetry.not_sent(message, Failure(error_class, kind, text))
-            self._observer.settled([report])
-        return SettledReceipt(report)
-
-    async def _wait(self, what: Callable[[], Awaitable[None]], name: str) -> None:
-        try:
-            async with asyncio.timeout(self._stall_timeout_s):
-                await what()
-        except TimeoutError:
-            raise StallTimeout(f"waited {self._stall_timeout_s} s for {name}; nothing was accepted") from None
-
     # ---- flush, close, look ------------------------------------------------------------------------------------
 
     async def flush(self, timeout_s: float = 5.0) -> None:
@@ -319,34 +268,31 @@ class EventBus:
             pending = self._handler.statistics().pending
             raise FlushTimeout(f"{pending} messages still pending after {timeout_s:g} s") from None
 
+    async def ping(self, timeout_s: float = 2.0) -> float:
+        """How long the broker takes to answer the smallest question, in seconds; of the last message it says nothing.
+
+        Of NATS a PING, of Kafka a question for what it knows, beside the batches. One is under way at a time: another
+        waits for its turn. Includes how late this event loop comes to read the answer. Cancelling only stops the
+        waiting.
+
+        Raises PingTimeout where there is no answer, or no connection, within ``timeout_s`` seconds; BusClosed.
+        """
+        if self._closing is not None:
+            raise BusClosed("the bus is closed; nobody can be asked")
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._publisher.ping()
+        except TimeoutError:
+            raise PingTimeout(f"{self.url} did not answer within {timeout_s:g} s") from None
+
+    @property
+    def broker(self) -> str:
+        """What is published to, with its version as far as it tells, for people; empty before it is known."""
+        return self._publisher.broker
+
     def snapshot(self) -> BusSnapshot:
         """The state now. Never waits; costs about 0.1 ms, most of it for the histogram."""
-        counters, statistics = self._counters, self._handler.statistics()
-        return BusSnapshot(
-            bus_id=self.bus_id,
-            monotonic_s=self._clock.monotonic_ns() / 1e9,
-            wall_s=self._clock.wall_s(),
-            connection=self._handler.connection,
-            accepted=counters.accepted,
-            acked=counters.acked,
-            duplicates=counters.duplicates,
-            late_acks=counters.late_acks,
-            rejected=counters.rejected,
-            unknown=counters.unknown,
-            unacknowledged=counters.unacknowledged,
-            ack_timeouts=counters.ack_timeouts,
-            retries=counters.retries,
-            pending=statistics.pending,
-            pending_bytes=statistics.pending_bytes,
-            max_pending=statistics.max_pending,
-            oldest_pending_age_s=self._handler.oldest_pending_age_s(),
-            waiting_publishers=self._handler.waiting_publishers,
-            stalled_s_total=self._handler.stalled_s(),
-            callback_errors=counters.callback_errors,
-            errors=counters.errors(),
-            latency=counters.latency(),
-            warnings=self._routing.warnings,
-        )
+        return self._figures.snapshot()
 
     async def close(self, timeout_s: float = 30.0) -> CloseReport:
         """Take no more, wait for what is pending, settle the rest by what is known of it, free everything.
@@ -357,6 +303,7 @@ class EventBus:
         if not timeout_s >= 0:
             raise ConfigError(f"timeout_s of close is {timeout_s}; use 0 or more seconds")
         if self._closing is None:
+            self._unacknowledged.close()
             self._closing = asyncio.get_running_loop().create_task(self._close(timeout_s), name="eventbus close")
         return await asyncio.shield(self._closing)
 
@@ -385,20 +332,7 @@ class EventBus:
         if self._telemetry is not None:
             self._telemetry.close()
         await self._on_closed()
-        counters = self._counters
-        return CloseReport(
-            accepted=counters.accepted,
-            acked=counters.acked,
-            duplicates=counters.duplicates,
-            late_acks=counters.late_acks,
-            rejected=counters.rejected,
-            unknown=counters.unknown,
-            unacknowledged=counters.unacknowledged,
-            left_unknown=min(left_unknown, counters.unknown),  # an ack may have come while the connection was closed
-            left_unsent=left_unsent,
-            duration_s=time.monotonic() - began,
-            timed_out=timed_out,
-        )
+        return self._figures.report(left_unknown, left_unsent, time.monotonic() - began, timed_out)
 
     async def __aenter__(self) -> Self:
         return self

@@ -8,7 +8,8 @@
     ├── WindowFull                      publish_nowait found no room
     ├── StallTimeout (TimeoutError)     publish waited for room for longer than allowed
     ├── FlushTimeout (TimeoutError)     messages were still pending when flush gave up waiting
-    ├── BusClosed                       publish after close
+    ├── PingTimeout (TimeoutError)      the broker did not answer in time
+    ├── BusClosed                       publish or ping after close
     └── DeliveryFailed                  raised only by DeliveryReport.raise_for_outcome()
         ├── PublishRejected             certainly not stored
         └── PublishUnknown              sent, and no definite answer came
@@ -118,6 +119,10 @@ class StallTimeout(EventBusError, TimeoutError):
 
 class FlushTimeout(EventBusError, TimeoutError):
     """Messages were still pending when ``flush`` gave up waiting. They stay in the ledger."""
+
+
+class PingTimeout(EventBusError, TimeoutError):
+    """The broker did not answer a ping in time, or there is no connection to it. Nothing else is said by that."""
 
 
 class BusClosed(EventBusError):

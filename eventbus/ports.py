@@ -182,6 +182,17 @@ class Publisher(Protocol):
     async def flush(self) -> None:
         """Wait until the broker has taken all that was handed over. Bounded only by cancellation."""
 
+    async def ping(self) -> float:
+        """Ask the broker something that it answers at once; how long that took, in seconds.
+
+        Waits for the connection first, where there is none. Bounded only by cancellation, after which the question may
+        still be under way: at most one is.
+        """
+
+    @property
+    def broker(self) -> str:
+        """What answers, with its version as far as it tells: "nats-server 2.11.0". Empty before it is known."""
+
     async def close(self, timeout_s: float) -> None:
         """Free everything within ``timeout_s``; the sink hears nothing more. Never raises."""
 

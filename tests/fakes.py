@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from eventbus.ack.handler import AckHandler
@@ -74,12 +74,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.close()
 
 
+async def _answers_at_once() -> float:
+    return 0.001
+
+
 class ScriptedPublisher:
     """Implements ports.Publisher without a broker: keeps what was sent; the test plays the answers by the sink."""
 
     capabilities = Capabilities(system="scripted")
     backlog_bytes = 0
     unchecked_bytes = 1024
+    broker = "scripted 1"
 
     def __init__(self) -> None:
         self.sink: AckSink | None = None
@@ -88,6 +93,7 @@ class ScriptedPublisher:
         self.unsent: set[int] = set()
         """Tokens that were handed over and are still here."""
         self.on_send: Callable[[Outgoing], None] = lambda pending: None
+        self.on_ping: Callable[[], Awaitable[float]] = _answers_at_once
 
     async def open(self, sink: AckSink) -> None:
         self.sink = sink
@@ -111,6 +117,9 @@ class ScriptedPublisher:
 
     async def flush(self) -> None:
         """Nothing is ever on its way."""
+
+    async def ping(self) -> float:
+        return await self.on_ping()
 
     async def close(self, timeout_s: float) -> None:
         self.sink = None

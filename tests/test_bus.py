@@ -299,7 +299,7 @@ async def test_refused_each_time(connect: Buses):
 
 async def test_no_ack_at_all(connect: Buses):
     """UNKNOWN after all attempts: stored once, since the broker knows the id."""
-    bus, publisher = await connect(retry=QUICK, ack_timeout_s=0.01)
+    bus, publisher = await connect(retry=QUICK, ack_timeout_s=0.1)
     publisher.drop_acks = True
     report = await (await bus.publish("a"))
     assert (report.outcome, report.attempts, report.error_kind) == (AckOutcome.UNKNOWN, 3, ErrorKind.TIMEOUT)

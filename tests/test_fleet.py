@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -21,11 +22,15 @@ from eventbus.embedded.nats import EmbeddedNats
 from eventbus.load import fleet_parts
 from eventbus.load.executor import LocalExecutor, LocalPart
 from eventbus.load.fleet import FleetRun
+from eventbus.load.fleet_figures import FleetFigures
+from eventbus.load.fleet_part import FleetPart, Listener
+from eventbus.load.part_message import sample_to_dict
 from eventbus.load.plan import LoadPlan
 from eventbus.load.run import RunResult
 from eventbus.load.shape import shape_from
 from eventbus.observe import RunStatus, Sample, StoreReader, StoreWriter
 from eventbus.own_broker import own_broker
+from tests import run_samples
 from tests.part_recording import begins, recorded
 
 RECORDING = str(Path(__file__).with_name("part_recording.py"))
@@ -365,7 +370,7 @@ def tell(**message):
 
 tell(event="ready", version=own_version())
 sys.stdin.readline()
-tell(event="opened", url="memory://")
+tell(event="opened", url="memory://", broker="memory")
 sys.stdin.readline()
 batch = FailureBatch()
 how = ("a.b", "unknown", False, 1, "ambiguous", "timeout", "slow")
@@ -393,3 +398,58 @@ async def test_failures_of_parts_are_kept(tmp_path: Path) -> None:
         ("timeout", "unknown", 4)
     ]
     assert [message.message_id for message in reader.failed(run_id)] == ["m1", "m1"]
+
+
+# ---- figures of processes ------------------------------------------------------------------------------------------
+
+
+def figures_of(*told: Mapping[str, Any] | None) -> tuple[FleetFigures, list[FleetPart]]:
+    """Parts that have told a sample with these fields; None: a part that has told nothing yet."""
+    listener = Listener(lambda: None, lambda event: None, lambda messages, groups: None)
+    parts = []
+    for number, fields in enumerate(told):
+        part = FleetPart(LoadPlan(url="memory://", rate=1), f"process {number + 1}", "", listener, 0.0)
+        if fields is not None:
+            line = {"event": "sample", "sample": sample_to_dict(run_samples.sample(1.0, **fields))}
+            part.hear(json.dumps(line).encode(), 1.0)
+        parts.append(part)
+    return FleetFigures(parts, SystemClock()), parts
+
+
+def process_figures(figures: FleetFigures) -> tuple[int | None, float | None, float | None]:
+    whole = figures.whole(run_samples.sample(1.0))
+    return whole.resident_bytes, whole.store_delay_s, whole.round_trip_s
+
+
+def test_processes_are_told_as_one() -> None:
+    """Memory is added up; the longest delay and round trip count, whatever the others do not know."""
+    one = {"resident_bytes": 100, "store_delay_s": 0.25, "round_trip_s": 0.001}
+    two = {"resident_bytes": 50, "store_delay_s": 0.0, "round_trip_s": 0.004}
+    figures, parts = figures_of(one, two, {"resident_bytes": 7}, None)
+    assert process_figures(figures) == (157, 0.25, 0.004)
+    parts[1].lose("was killed", 2.0)
+    assert process_figures(figures) == (107, 0.25, 0.001)
+
+
+def test_processes_that_know_nothing_are_not_told_as_nought() -> None:
+    """None, not 0."""
+    figures, _ = figures_of({}, None)
+    assert process_figures(figures) == (None, None, None)
+
+
+async def test_fleet_tells_its_broker_and_memory(tmp_path: Path) -> None:
+    """From its parts to the store of whoever coordinates them, who adds how far its own store is behind."""
+    writer = StoreWriter(tmp_path / "runs.db")
+    fleet = Fleet(LoadPlan(url="memory://", rate=500, duration_s=0.6, processes=2), WatchedExecutor(), writer=writer)
+    await fleet.whole()
+    assert writer.close(10)
+    reader, run_id = StoreReader(writer.path), fleet.run.run_id
+    assert run_id is not None
+    info, last = reader.run(run_id), reader.latest(run_id)
+    assert info is not None
+    assert info.environment["broker"] == "memory"
+    assert last is not None
+    assert last.resident_bytes is not None
+    assert last.resident_bytes > 20_000_000
+    assert last.store_delay_s is not None
+    assert last.round_trip_s is not None

@@ -13,9 +13,10 @@ import pytest
 
 from eventbus.event import BusEvent, EventKind
 from eventbus.latency import LatencyHistogram
-from eventbus.observe import AlertChange, FailureGroup, RunEditor, RunStatus, StoreError, StoreReader
+from eventbus.observe import AlertChange, FailureGroup, RunEditor, RunStatus, Sample, StoreError, StoreReader
 from eventbus.observe.schema import SCHEMA_VERSION, open_store
 from eventbus.observe.store import StoreWriter
+from tests.run_samples import sample
 
 OLD = Path(__file__).parent / "data" / "store-v1.db"
 """Written by AckScope 0.1.0 of version 1: one run that ended, and one whose process was killed."""
@@ -36,9 +37,13 @@ def version(path: Path) -> int:
         connection.close()
 
 
+def process_figures(of: Sample) -> tuple[int | None, float | None, float | None]:
+    return of.resident_bytes, of.store_delay_s, of.round_trip_s
+
+
 def test_old_file_is_really_old() -> None:
     """The file in the repository is of version 1, or these tests would say nothing."""
-    assert (version(OLD), SCHEMA_VERSION) == (1, 2)
+    assert (version(OLD), SCHEMA_VERSION) == (1, 3)
 
 
 def test_reader_brings_an_old_file_up_to_date(path: Path) -> None:
@@ -60,6 +65,7 @@ def test_reader_brings_an_old_file_up_to_date(path: Path) -> None:
     assert samples[-1].snapshot.warnings == ("a warning",)
     assert all((sample.schedule_lag_s, sample.warming_up) == (0.0, False) for sample in samples)
     assert all(sample.scheduled == LatencyHistogram() for sample in samples)
+    assert all(process_figures(sample) == (None, None, None) for sample in samples)
     assert reader.latest(ENDED) == samples[-1]
     assert reader.events(ENDED) == [BusEvent(START_S, EventKind.CONNECTED, "connected to h")]
     assert [message.message_id for message in reader.failed(ENDED)] == [f"id-{n}" for n in (5, 4, 3, 2, 1)]
@@ -67,6 +73,29 @@ def test_reader_brings_an_old_file_up_to_date(path: Path) -> None:
         AlertChange(START_S + 1, "pending", True, 6000.0, 5000.0, "too many"),
         AlertChange(START_S + 2, "pending", False, 10.0, 5000.0, ""),
     ]
+
+
+def test_file_of_version_2_is_brought_up_to_date(tmp_path: Path) -> None:
+    """Its packed samples are read as they were, without what was not kept then; a run goes on beside them."""
+    path = tmp_path / "runs.db"
+    writer = StoreWriter(path)
+    run_id = writer.begin_run(url="u", topic="t", settings={}, started_wall_s=START_S)
+    kept = [sample(n, acked=10 * n, latency=LatencyHistogram.of([1_000_000] * 10 * n)) for n in range(50)]
+    for each in kept:
+        writer.sample(run_id, each)
+    assert writer.close(10)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:  # as version 2 had it
+        for name in ("resident_bytes", "store_delay_s", "round_trip_s"):
+            connection.execute(f"ALTER TABLE samples DROP COLUMN {name}")
+        connection.execute("PRAGMA user_version = 2")
+    assert StoreReader(path).samples(run_id) == kept
+    assert version(path) == SCHEMA_VERSION == 3
+    writer = StoreWriter(path)
+    newer = sample(1, acked=1, resident_bytes=5_000_000_000, store_delay_s=0.25, round_trip_s=0.0003)
+    second = writer.begin_run(url="u", topic="t", settings={}, started_wall_s=START_S + 100)
+    writer.sample(second, newer)
+    assert writer.close(10)
+    assert StoreReader(path).samples(second) == [newer]
 
 
 def test_failures_of_an_old_file_are_grouped(path: Path) -> None:
@@ -96,15 +125,15 @@ def test_writer_goes_on_in_an_old_file(path: Path) -> None:
     """A new run goes beside the old ones."""
     writer = StoreWriter(path)
     run_id = writer.begin_run(url="u", topic="t", settings={}, started_wall_s=START_S + 999, name="new")
-    sample = StoreReader(path).samples(ENDED)[-1]
-    writer.sample(run_id, sample)
+    last = StoreReader(path).samples(ENDED)[-1]
+    writer.sample(run_id, last)
     writer.end_run(run_id, status=RunStatus.FINISHED, ended_wall_s=START_S + 1000, verdict={"passed": True, "rows": []})
     assert writer.close(10)
     assert writer.error is None
     newest, *old = StoreReader(path).runs()
     assert (newest.run_id, newest.name, newest.verdict) == (run_id, "new", {"passed": True, "rows": []})
     assert [run.run_id for run in old] == [KILLED, ENDED]
-    assert StoreReader(path).samples(run_id) == [sample]
+    assert StoreReader(path).samples(run_id) == [last]
 
 
 def test_two_who_migrate_at_once(path: Path) -> None:

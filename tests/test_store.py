@@ -328,6 +328,27 @@ def test_queue_is_bounded(path: Path, writer: StoreWriter) -> None:
     assert len(StoreReader(path).samples(other)) == 5
 
 
+def test_writer_tells_how_far_it_is_behind(path: Path) -> None:
+    """The age of the oldest sample that is not in the file; 0 where all are, or where they were given up."""
+    writer = StoreWriter(path, busy_timeout_s=0.3)
+    run_id = begin(writer)
+    wait_until(lambda: StoreReader(path).run(run_id) is not None)
+    assert writer.delay_s == 0.0
+    blocker = sqlite3.connect(path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    writer.sample(run_id, sample(0.0))
+    first = writer.delay_s
+    writer.event(run_id, BusEvent(START_S, EventKind.PAUSED, "no sample"))
+    wait_until(lambda: writer.delay_s > max(0.05, first))
+    writer.sample(run_id, sample(0.25))
+    assert writer.delay_s > 0.05, "the oldest counts, not the newest"
+    wait_until(lambda: writer.dropped >= 1)
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    wait_until(lambda: writer.delay_s == 0.0)
+    assert writer.close(10)
+
+
 def test_writer_after_close_takes_nothing(path: Path) -> None:
     """A closed writer counts what it is given as dropped; closing again is harmless."""
     writer = StoreWriter(path)
@@ -377,6 +398,9 @@ def busy(at_s: float, number: int, **changes: object) -> Sample:
         schedule_lag_s=at_s / 7,
         scheduled=LatencyHistogram.of([3_000_000 + n * 9_000 for n in range(number)]),
         warming_up=number < 50,
+        resident_bytes=5_000_000_000 + number,
+        store_delay_s=at_s / 9,
+        round_trip_s=at_s / 11 if number % 2 else None,
         **changes,  # type: ignore[arg-type]
     )
 

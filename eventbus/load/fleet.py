@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
-from eventbus.alerts import AlertState, Notifier, sinks_from_plain
+from eventbus.alerts import Notifier, sinks_from_plain
 from eventbus.errors import ConfigError
 from eventbus.event import BusEvent, EventKind
 from eventbus.load.executor import Executor, LocalExecutor
@@ -117,6 +117,11 @@ class FleetRun:
         return self._parts.all[0].url if self._opened else ""
 
     @property
+    def record(self) -> RunRecord:
+        """See DrivesLoad. Another one after ``open``, where it found other places than the plan has processes."""
+        return self._record
+
+    @property
     def processes(self) -> int:
         """How many parts there are; before ``open``, how many the plan wants."""
         return self._plan.processes
@@ -139,7 +144,7 @@ class FleetRun:
             await asyncio.shield(asyncio.ensure_future(self._free()))
             raise
         self._opened = True
-        self._record.begin(self.url)
+        self._record.begin(self.url, self._parts.all[0].broker)
 
     async def _broker_url(self) -> str:
         url = self._plan.url
@@ -157,6 +162,8 @@ class FleetRun:
         """Go on with another rate, of all parts together; checked by the caller. Raises ConfigError in the closed
         model, which has none."""
         self._change(lambda _, of: {"rate": None if rate is None else rate / of})
+        if self._opened:
+            self._record.rate_changed(rate)
 
     def set_shape(self, shape: Shape) -> None:
         """Go on with another shape, of all parts together, from its beginning. Raises as ``set_rate``."""
@@ -166,28 +173,14 @@ class FleetRun:
             return {"shape": None if shared is None else shared.to_dict()}
 
         self._change(share)
+        if self._opened:
+            self._record.shape_changed(shape)
 
     def _change(self, share: Callable[[int, int], dict[str, Any]]) -> None:
         if self._plan.workers is not None:
             raise ConfigError("this load has workers that wait for acks; it has no rate that could be changed")
         if self._opened:
             self._parts.command(lambda index, of: {"cmd": "set", **share(index, of)})
-
-    def alerts(self) -> Sequence[AlertState]:
-        """Where each alert rule stands."""
-        return self._record.alerts()
-
-    def silence(self, names: Sequence[str], for_s: float, by: str = "", comment: str = "") -> None:
-        """See RunRecord."""
-        self._record.silence(names, for_s, by, comment)
-
-    def acknowledge(self, name: str, by: str = "") -> None:
-        """See RunRecord."""
-        self._record.acknowledge(name, by)
-
-    def note(self, kind: EventKind, text: str) -> None:
-        """See DrivesLoad."""
-        self._record.happened(BusEvent(self._clock.wall_s(), kind, text))
 
     def stop(self, drain_timeout_s: float | None = None) -> None:
         """Send nothing more, and await acks for at most so long from now; by default as long as the plan says. Again
@@ -264,7 +257,7 @@ class FleetRun:
         told = f"{refused:,} messages were refused before sending: {refusal}" if refused else None
         report = self._figures.report()
         verdict = record.end(status, error or record.aborted or told, report)
-        first = record.measured_from
+        latency, scheduled = record.measured(last)
         return RunResult(
             status=status,
             url=self.url,
@@ -277,12 +270,12 @@ class FleetRun:
             report=report,
             error=error,
             run_id=record.run_id,
-            latency=last.snapshot.latency if first is None else last.snapshot.latency.since(first.snapshot.latency),
-            scheduled=last.scheduled if first is None else last.scheduled.since(first.scheduled),
+            latency=latency,
+            scheduled=scheduled,
             schedule_lag_s=max([self._figures.most_lag_s, *(result.schedule_lag_s for result in results)]),
             verdict=verdict,
             aborted=record.aborted,
-            sinks=() if self._notifier is None else self._notifier.status(),
+            sinks=record.sinks(),
         )
 
     def _lost(self, part: FleetPart) -> None:

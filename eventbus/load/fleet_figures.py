@@ -46,12 +46,23 @@ class FleetFigures:
         return self._lags_s[0]
 
     def whole(self, sample: Sample) -> Sample:
-        """With what a sampler does not know: the schedule. After ``take_loop_lag``, as the sampler has it."""
+        """With what a sampler does not know: the schedule, and the processes of all parts but lost ones. After
+        ``take_loop_lag``, as the sampler has it."""
         warming_up = any(part.warming_up for part in self._parts)
         lag_s = self._lags_s[1]
         if not warming_up:
             self.most_lag_s = max(self.most_lag_s, lag_s)
-        return replace(sample, schedule_lag_s=lag_s, scheduled=self.scheduled(), warming_up=warming_up)
+        told = [part.newest for part in self._parts if part.newest is not None and part.lost is None]
+        memory = [one.resident_bytes for one in told if one.resident_bytes is not None]
+        return replace(
+            sample,
+            schedule_lag_s=lag_s,
+            scheduled=self.scheduled(),
+            warming_up=warming_up,
+            resident_bytes=sum(memory) if memory else None,
+            store_delay_s=max((one.store_delay_s for one in told if one.store_delay_s is not None), default=None),
+            round_trip_s=max((one.round_trip_s for one in told if one.round_trip_s is not None), default=None),
+        )
 
     def scheduled(self) -> LatencyHistogram:
         """Latency from the scheduled times."""

@@ -43,7 +43,7 @@ class FleetPart:
         self._version = version
         self._listener = listener
         self.ready = self.draining = False
-        self.url = ""
+        self.url = self.broker = ""
         self.newest: Sample | None = None
         self.result: PartResult | None = None
         self.refused: EventBusError | None = None
@@ -93,7 +93,7 @@ class FleetPart:
                 if theirs != self._version:
                     self.lose(f"has version {theirs or '?'} of AckScope, and this is {self._version}", now_s)
             case "opened":
-                self.url = str(message["url"])
+                self.url, self.broker = str(message["url"]), str(message["broker"])
             case "refused":
                 self.refused = error_from_dict(message["error"], self.name)
             case "sample":

@@ -167,7 +167,7 @@ class Part:
             self._refuse(error)
             return
         self._run = run
-        self._outlet.tell({"event": "opened", "url": run.url})
+        self._outlet.tell({"event": "opened", "url": run.url, "broker": run.broker})
         try:
             await self._go.wait()
             await asyncio.sleep(min(max(0.0, self._at_wall_s - self._clock.wall_s()), MAX_WAIT_FOR_START_S))
@@ -225,10 +225,15 @@ class _Told:
         self.publish_nowait = bus.publish_nowait
         self.publish = bus.publish
         self.snapshot = bus.snapshot
+        self.ping = bus.ping
 
     @property
     def url(self) -> str:
         return self._bus.url
+
+    @property
+    def broker(self) -> str:
+        return self._bus.broker
 
     async def flush(self, timeout_s: float = 5.0) -> None:
         self._draining()

@@ -11,7 +11,7 @@ A part says (fleet_part.py hears it), at least once a second, or it counts as lo
 
     {"event": "ready", "version": ...}                 the program is there
     {"event": "alive"}                                 while there is nothing else to say
-    {"event": "opened", "url": ...}                    connected, and its topics are set up; or
+    {"event": "opened", "url": ..., "broker": ...}     connected, and its topics are set up; or
     {"event": "refused", "error": {...}}               it cannot; nothing was sent, and the part ends
     {"event": "sample", "sample": {...}}               each 0.25 s, cumulative: a newer one replaces those before
     {"event": "happened", "event_of_bus": {...}}
@@ -90,6 +90,9 @@ def sample_to_dict(sample: Sample) -> dict[str, Any]:
         "schedule_lag_s": sample.schedule_lag_s,
         "scheduled": sample.scheduled.to_dict(),
         "warming_up": sample.warming_up,
+        "resident_bytes": sample.resident_bytes,
+        "store_delay_s": sample.store_delay_s,
+        "round_trip_s": sample.round_trip_s,
     }
 
 

@@ -7,7 +7,7 @@ messages to it; there is no other way into the store, to the alert engine and to
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from eventbus.alerts import (
     AlertEngine,
@@ -15,13 +15,16 @@ from eventbus.alerts import (
     Announcer,
     History,
     Notifier,
+    SinkStatus,
     Verdict,
     abort_due,
-    default_rules,
     judge,
+    rules_in_use,
 )
-from eventbus.event import BusEvent
+from eventbus.event import BusEvent, EventKind
+from eventbus.latency import LatencyHistogram
 from eventbus.load.plan import LoadPlan
+from eventbus.load.shape import Shape
 from eventbus.observe import (
     AlertChange,
     FailedMessage,
@@ -65,9 +68,7 @@ class RunRecord:
         self._on_event = on_event
         self._on_alert = on_alert
         self._on_abort = on_abort
-        rules = plan.rules
-        if rules is None:
-            rules = default_rules(max_pending=plan.max_pending, ack_timeout_s=plan.ack_timeout_s)
+        rules = rules_in_use(plan.rules, max_pending=plan.max_pending, ack_timeout_s=plan.ack_timeout_s)
         self._engine = AlertEngine(rules)
         expressions = [rule.expression for rule in rules] + [threshold.expression for threshold in plan.thresholds]
         self._history = History.covering(expressions)
@@ -93,8 +94,8 @@ class RunRecord:
         """Why the run had to end before its time; None where it had not."""
         return self._aborted
 
-    def begin(self, url: str) -> None:
-        """The run is about to send. url: without user and password."""
+    def begin(self, url: str, broker: str = "") -> None:
+        """The run is about to send. url: without user and password. broker: what answers there, with its version."""
         if self._writer is not None:
             self._run_id = self._writer.begin_run(
                 url=url,
@@ -102,7 +103,7 @@ class RunRecord:
                 settings=self._plan.settings(),
                 started_wall_s=self._clock.wall_s(),
                 name=self._plan.name,
-                environment=describe_environment(),
+                environment=describe_environment(**({"broker": broker} if broker else {})),
             )
             for event in self._early:
                 self._writer.event(self._run_id, event)
@@ -146,7 +147,9 @@ class RunRecord:
     # ---- samples -----------------------------------------------------------------------------------------------
 
     def took(self, sample: Sample) -> None:
-        """One more look at the run."""
+        """One more look at the run, which does not know of the store yet."""
+        if self._writer is not None:
+            sample = replace(sample, store_delay_s=self._writer.delay_s)
         if sample.warming_up:
             self._first = sample
             self._history.begin(sample)
@@ -176,11 +179,35 @@ class RunRecord:
         if self._notifier is not None and self._announcer is not None:
             self._notifier.notify(self._announcer.notification(change))
 
-    # ---- alerts, as people steer them --------------------------------------------------------------------------
+    def measured(self, last: Sample) -> tuple[LatencyHistogram, LatencyHistogram]:
+        """Of what was acked after the warm-up, until ``last``: latency from the last attempt, and from the schedule."""
+        ack, scheduled = last.snapshot.latency, last.scheduled
+        if self._first is None:
+            return ack, scheduled
+        return ack.since(self._first.snapshot.latency), scheduled.since(self._first.scheduled)
+
+    # ---- as people steer it ------------------------------------------------------------------------------------
+
+    def note(self, kind: EventKind, text: str) -> None:
+        """Something that was done to the broker or the run from outside, as an event of the run."""
+        self.happened(BusEvent(self._clock.wall_s(), kind, text))
+
+    def rate_changed(self, rate: float | None) -> None:
+        """An event of the run: it goes on with another rate; None as fast as the window lets."""
+        text = "as fast as the window lets" if rate is None else f"{rate:,g} messages/s"
+        self.note(EventKind.RATE_CHANGED, f"{text} from now on")
+
+    def shape_changed(self, shape: Shape) -> None:
+        """An event of the run: it goes on with another shape."""
+        self.note(EventKind.SHAPE_CHANGED, f"the rate follows another shape from now on: {shape.kind}")
 
     def alerts(self) -> Sequence[AlertState]:
         """Where each rule stands."""
         return self._engine.states()
+
+    def sinks(self) -> tuple[SinkStatus, ...]:
+        """What became of what was to be told of alerts, one for each sink."""
+        return () if self._notifier is None else self._notifier.status()
 
     def silence(self, names: Sequence[str], for_s: float, by: str = "", comment: str = "") -> None:
         """Tell nobody of these alerts (``*`` for all) for ``for_s`` seconds. Raises ConfigError for unknown names."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
-from eventbus.alerts import AlertState, Notifier, SinkStatus, Verdict, sinks_from_plain
+from eventbus.alerts import Notifier, SinkStatus, Verdict, sinks_from_plain
 from eventbus.errors import EventBusError, FlushTimeout
-from eventbus.event import BusEvent, EventKind
+from eventbus.event import BusEvent
 from eventbus.latency import LatencyHistogram
 from eventbus.load.message import Messages
 from eventbus.load.plan import LoadPlan
@@ -22,7 +22,8 @@ from eventbus.load.record import RunRecord
 from eventbus.load.runner import EndReason, LoadRunner, PublishesMessages
 from eventbus.load.scheduled_latency import ScheduledLatency
 from eventbus.load.shape import Shape
-from eventbus.observe import AlertChange, LagProbe, RunStatus, Sample, Sampler, StoreWriter
+from eventbus.load.watch import RunWatch, Watched
+from eventbus.observe import AlertChange, RunStatus, Sample, StoreWriter
 from eventbus.ports import Clock, Observer, Witness
 from eventbus.report import CloseReport
 from eventbus.snapshot import BusSnapshot
@@ -35,21 +36,22 @@ NOTIFY_TIMEOUT_S = 3.0
 """For notifications that still wait at the end of a run."""
 
 
-class RunningBus(PublishesMessages, Protocol):
+class RunningBus(PublishesMessages, Watched, Protocol):
     """The part of a bus that a run needs."""
 
     @property
     def url(self) -> str:
         """Where it is connected, without user and password."""
 
+    @property
+    def broker(self) -> str:
+        """What answers, with its version."""
+
     async def flush(self, timeout_s: float = 5.0) -> None:
         """Wait until nothing is pending, or FlushTimeout."""
 
     async def close(self, timeout_s: float = 30.0) -> CloseReport:
         """End within the timeout."""
-
-    def snapshot(self) -> BusSnapshot:
-        """How it stands."""
 
 
 class ConnectPlan(Protocol):
@@ -129,17 +131,9 @@ class DrivesLoad(Protocol):
     def set_shape(self, shape: Shape) -> None:
         """Go on with another shape."""
 
-    def alerts(self) -> Sequence[AlertState]:
-        """Where each alert rule stands."""
-
-    def silence(self, names: Sequence[str], for_s: float, by: str = "", comment: str = "") -> None:
-        """Tell nobody of these alerts."""
-
-    def acknowledge(self, name: str, by: str = "") -> None:
-        """Somebody looks at it."""
-
-    def note(self, kind: EventKind, text: str) -> None:
-        """Something that was done to the broker or the run from outside, as an event of the run."""
+    @property
+    def record(self) -> RunRecord:
+        """What is made of it: its alerts, to be looked at and steered, and its events, to be added to."""
 
 
 class MakeRun(Protocol):
@@ -194,9 +188,6 @@ class LoadRun:
         self._bus: RunningBus | None = None
         self._runner: LoadRunner | None = None
         self._started_ns = 0
-        self._most_lag_s = 0.0
-        self._warming_up = plan.warm_up_s > 0
-        self._last: Sample | None = None
         self._stopped = False
         self._drain_s = plan.drain_s
         self._draining: asyncio.Timeout | None = None
@@ -211,12 +202,22 @@ class LoadRun:
         """Of the broker, without user and password; empty before ``open`` returned."""
         return "" if self._bus is None else self._bus.url
 
+    @property
+    def broker(self) -> str:
+        """What answers there, with its version as far as it tells; empty before ``open`` returned."""
+        return "" if self._bus is None else self._bus.broker
+
+    @property
+    def record(self) -> RunRecord:
+        """See DrivesLoad."""
+        return self._record
+
     async def open(self) -> None:
         """Connect and set the topics up; nothing is sent. Raises ConfigError, ConnectFailed, TopicError."""
         self._bus = bus = await self._connect(self._plan, observers=(self._record,), witness=self._latency)
         self._runner = LoadRunner(bus, self._plan, self._messages, clock=self._clock, latency=self._latency)
         self._started_ns = self._clock.monotonic_ns()
-        self._record.begin(bus.url)
+        self._record.begin(bus.url, bus.broker)
 
     # ---- while it goes on --------------------------------------------------------------------------------------
 
@@ -224,27 +225,13 @@ class LoadRun:
         """Go on with another rate, checked by the caller."""
         if self._runner is not None:
             self._runner.set_rate(rate)
+            self._record.rate_changed(rate)
 
     def set_shape(self, shape: Shape) -> None:
         """Go on with another shape, from its beginning."""
         if self._runner is not None:
             self._runner.set_shape(shape)
-
-    def alerts(self) -> Sequence[AlertState]:
-        """Where each alert rule stands."""
-        return self._record.alerts()
-
-    def silence(self, names: Sequence[str], for_s: float, by: str = "", comment: str = "") -> None:
-        """See RunRecord."""
-        self._record.silence(names, for_s, by, comment)
-
-    def acknowledge(self, name: str, by: str = "") -> None:
-        """See RunRecord."""
-        self._record.acknowledge(name, by)
-
-    def note(self, kind: EventKind, text: str) -> None:
-        """See DrivesLoad."""
-        self._record.happened(BusEvent(self._clock.wall_s(), kind, text))
+            self._record.shape_changed(shape)
 
     def stop(self, drain_timeout_s: float | None = None) -> None:
         """Send nothing more, and await acks for at most so long from now; by default as long as the plan says. Again
@@ -266,17 +253,15 @@ class LoadRun:
         if self._bus is None or self._runner is None:
             raise RuntimeError("open() comes before run()")
         bus, runner, record = self._bus, self._runner, self._record
-        loop = asyncio.get_running_loop()
-        probe = LagProbe(loop)
-        sampler = Sampler(
-            snapshot=bus.snapshot,
-            load=lambda: (runner.offered, runner.target_rate),
-            lag=probe.take,
-            took=self._took,
-            clock=self._clock,
+        watch = RunWatch(
+            bus,
+            runner,
+            self._latency,
+            warm_up_s=self._plan.warm_up_s,
             started_ns=self._started_ns,
+            clock=self._clock,
+            took=record.took,
         )
-        sampling = loop.create_task(sampler.run(), name="ackscope-sampler")
         status, error = RunStatus.FAILED, "the run was cut short"
         try:
             if self._stopped:
@@ -288,17 +273,13 @@ class LoadRun:
         except EventBusError as failure:
             error = str(failure)
         finally:
+            watch.closing()
             report = await bus.close(timeout_s=min(CLOSE_TIMEOUT_S, self._drain_s))
-            sampling.cancel()
-            probe.stop()
-            with contextlib.suppress(asyncio.CancelledError):
-                await sampling
-            sampler.take()
+            last = await watch.end()
             verdict = record.end(status, error or self._trouble(), report)
             if self._notifier is not None:
                 await self._notifier.close(NOTIFY_TIMEOUT_S)
-        first, last = record.measured_from, self._last
-        assert last is not None, "the sampler hands on what it takes"
+        latency, scheduled = record.measured(last)
         return RunResult(
             status=status,
             url=bus.url,
@@ -311,12 +292,12 @@ class LoadRun:
             report=report,
             error=error or None,
             run_id=record.run_id,
-            latency=last.snapshot.latency if first is None else last.snapshot.latency.since(first.snapshot.latency),
-            scheduled=last.scheduled if first is None else last.scheduled.since(first.scheduled),
-            schedule_lag_s=self._most_lag_s,
+            latency=latency,
+            scheduled=scheduled,
+            schedule_lag_s=watch.most_lag_s,
             verdict=verdict,
             aborted=record.aborted,
-            sinks=() if self._notifier is None else self._notifier.status(),
+            sinks=record.sinks(),
         )
 
     async def _drain(self, bus: RunningBus) -> None:
@@ -327,21 +308,6 @@ class LoadRun:
             pass  # the close settles what is left, and its report tells
         finally:
             self._draining = None
-
-    def _took(self, sample: Sample) -> None:
-        self._last = self._whole(sample)
-        self._record.took(self._last)
-
-    def _whole(self, sample: Sample) -> Sample:
-        """With what the sampler does not know: the schedule."""
-        assert self._runner is not None
-        lag_s = self._runner.schedule_lag_s()
-        # The first sample after the warm-up still belongs to it: what it has counted was sent in it, or partly so.
-        warming_up = self._warming_up
-        self._warming_up = self._runner.sending_s < self._plan.warm_up_s
-        if not warming_up:
-            self._most_lag_s = max(self._most_lag_s, lag_s)
-        return replace(sample, schedule_lag_s=lag_s, scheduled=self._latency.histogram(), warming_up=warming_up)
 
     def _trouble(self) -> str | None:
         """What the store should say of a run that did not fail, and yet did not go as it should."""

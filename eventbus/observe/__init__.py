@@ -2,6 +2,7 @@
 
 from eventbus.observe.editor import RunEditor
 from eventbus.observe.environment import describe_environment
+from eventbus.observe.memory import ProcessMemory
 from eventbus.observe.reader import StoreReader
 from eventbus.observe.retention import Retention, Tidied
 from eventbus.observe.run import AlertChange, FailedMessage, FailureGroup, RunInfo, RunStatus, Sample, StoreError
@@ -14,6 +15,7 @@ __all__ = [
     "FailedMessage",
     "FailureGroup",
     "LagProbe",
+    "ProcessMemory",
     "Retention",
     "RunEditor",
     "RunInfo",

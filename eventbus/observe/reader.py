@@ -26,7 +26,10 @@ SILENCE_S = 5.0
 BUSY_TIMEOUT_S = 2.0
 """How long one look waits for somebody who holds the whole file, as a writer does while bringing it up to date."""
 
-_SAMPLE_COLUMNS = "id, wall_s, elapsed_s, offered, target_rate, loop_lag_s, schedule_lag_s, warming_up, snapshot, whole"
+_SAMPLE_COLUMNS = (
+    "id, wall_s, elapsed_s, offered, target_rate, loop_lag_s, schedule_lag_s, warming_up, snapshot, whole,"
+    " resident_bytes, store_delay_s, round_trip_s"
+)
 _RUN_COLUMNS = (
     "run_id, started_wall_s, ended_wall_s, status, url, topic, settings, pid, error, report, environment, verdict,"
     " name, notes, baseline,"
@@ -92,9 +95,35 @@ class StoreReader:
             ).fetchall()
         yield from self._unpacked(rows, first, since)
 
+    def coarse_samples(self, run_id: str, most: int = 360, until_wall_s: float | None = None) -> list[Sample]:
+        """A run in few samples, evenly apart, from its first one on, in time order: what can be read without all that
+
+        was kept. Ten seconds apart, or more where that would be more than ``most``: an hour takes as long as 360
+        samples. Counts and histograms go on growing from one to the next, so that nothing is lost of them; of peaks in
+        between nothing is told. until_wall_s: none later than that.
+        """
+        with self._reading() as connection:
+            if connection is None:
+                return []
+            ids = [
+                number
+                for (number,) in connection.execute(
+                    "SELECT id FROM samples WHERE run_id = ? AND whole = 1 AND wall_s <= ? ORDER BY id",
+                    (run_id, math.inf if until_wall_s is None else until_wall_s),
+                )
+            ]
+            step = max(1, math.ceil(len(ids) / most))
+            # One look-up each: those in between are far more, and lie on the same pages only where there are few.
+            rows = [
+                connection.execute(f"SELECT {_SAMPLE_COLUMNS} FROM samples WHERE id = ?", (number,)).fetchone()
+                for number in ids[::step]
+            ]
+        return list(self._unpacked(rows, 0, -1.0))
+
     def _unpacked(self, rows: Sequence[tuple[Any, ...]], first: int, since_wall_s: float) -> Iterator[Sample]:
         unpacker = Unpacker()
-        for number, wall_s, elapsed_s, offered, rate, loop_lag_s, schedule_lag_s, warming_up, packed, whole in rows:
+        for row in rows:
+            number, wall_s, elapsed_s, offered, rate, loop_lag_s, schedule_lag_s, warming_up, packed, whole, *own = row
             try:
                 snapshot, scheduled = unpacker.unpack(packed, whole)
             except (zlib.error, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -103,8 +132,9 @@ class StoreReader:
                 ) from error
             if number >= first and wall_s > since_wall_s:
                 yield Sample(
-                    wall_s, elapsed_s, offered, rate, snapshot, loop_lag_s, schedule_lag_s, scheduled, bool(warming_up)
-                )
+                    wall_s, elapsed_s, offered, rate, snapshot, loop_lag_s, schedule_lag_s, scheduled, bool(warming_up),
+                    *own,
+                )  # fmt: skip
 
     def latest(self, run_id: str) -> Sample | None:
         """The last sample; None where there is none yet."""

@@ -76,6 +76,11 @@ class Sample:
     schedule_lag_s: the longest that a message was sent after the time that the schedule had for it, since the sample
     before; 0 where nothing was sent. scheduled: latency of acked messages from their scheduled time to the ack, since
     the run began; empty in a closed model, which has no schedule. warming_up: what is counted until now is not judged.
+
+    None where it is not known, as in runs that an older AckScope kept: resident_bytes: memory of the process that
+    publishes, of several together. store_delay_s: age of the oldest sample that the store's writer had not written yet
+    when this one was taken. round_trip_s: of the last PING, where the broker answered it; of several processes the
+    longest.
     """
 
     wall_s: float
@@ -87,6 +92,9 @@ class Sample:
     schedule_lag_s: float = 0.0
     scheduled: LatencyHistogram = field(default_factory=LatencyHistogram)
     warming_up: bool = False
+    resident_bytes: int | None = None
+    store_delay_s: float | None = None
+    round_trip_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

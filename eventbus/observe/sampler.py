@@ -70,12 +70,16 @@ class Sampler:
         self._interval_ns = round(interval_s * 1e9)
         self._sleep = sleep
 
-    def take(self) -> Sample:
-        """One sample now, handed on."""
+    def look(self) -> Sample:
+        """One sample now."""
         snapshot = self._snapshot()
         offered, target_rate = self._load()
         elapsed_s = (self._clock.monotonic_ns() - self._started_ns) / 1e9
-        sample = Sample(self._clock.wall_s(), elapsed_s, offered, target_rate, snapshot, self._lag())
+        return Sample(self._clock.wall_s(), elapsed_s, offered, target_rate, snapshot, self._lag())
+
+    def take(self) -> Sample:
+        """One sample now, handed on."""
+        sample = self.look()
         self._took(sample)
         return sample
 

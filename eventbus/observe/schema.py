@@ -69,10 +69,15 @@ DROP TABLE alerts;
 ALTER TABLE alerts_now RENAME TO alerts;
 CREATE INDEX alerts_of_run ON alerts (run_id);
 """
+_VERSION_3 = """
+ALTER TABLE samples ADD COLUMN resident_bytes INTEGER;
+ALTER TABLE samples ADD COLUMN store_delay_s REAL;
+ALTER TABLE samples ADD COLUMN round_trip_s REAL;
+"""
 # samples.snapshot: as version 1 wrote it, the whole snapshot as JSON text; since version 2 a blob of packed.py, where
 # ``whole`` says whether it can be read without those before it. alerts: a value that is not a number becomes NULL.
 # failure_groups of a file of version 1 know the failed messages that were kept, at most 10,000 of each run.
-_STEPS = (_VERSION_1, _VERSION_2)
+_STEPS = (_VERSION_1, _VERSION_2, _VERSION_3)
 
 SCHEMA_VERSION = len(_STEPS)
 JOURNAL_BYTES = 16 * 1024 * 1024

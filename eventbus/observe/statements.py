@@ -8,7 +8,8 @@ STATUS = "UPDATE runs SET status = ? WHERE run_id = ?"
 END = "UPDATE runs SET status = ?, ended_wall_s = ?, error = ?, report = ?, verdict = ? WHERE run_id = ?"
 SAMPLE = (
     "INSERT INTO samples (run_id, wall_s, elapsed_s, offered, target_rate, loop_lag_s, schedule_lag_s, warming_up,"
-    " snapshot, whole) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " snapshot, whole, resident_bytes, store_delay_s, round_trip_s)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 EVENT = "INSERT INTO events (run_id, wall_s, kind, text) VALUES (?, ?, ?, ?)"
 FAILED = (

@@ -57,6 +57,7 @@ class MemoryPublisher:
     capabilities = Capabilities(system="memory")
     backlog_bytes = 0
     unchecked_bytes = MAX_PAYLOAD
+    broker = "memory"
 
     def __init__(self, clock: Clock) -> None:
         self.streams: dict[str, MemoryStream] = {}
@@ -70,6 +71,7 @@ class MemoryPublisher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._arrived: list[Outgoing] = []
         self._connected = False
+        self._there = asyncio.Event()
 
     async def open(self, sink: AckSink) -> None:
         """Connect; returns at once."""
@@ -80,6 +82,7 @@ class MemoryPublisher:
     def disconnect(self) -> None:
         """Lose the connection: what was sent and not yet answered stays stored or not, unanswered."""
         self._connected = False
+        self._there.clear()
         self._arrived.clear()
         if self._sink is not None:
             self._sink.connection_changed(ConnectionState.RECONNECTING, "told to disconnect")
@@ -87,6 +90,7 @@ class MemoryPublisher:
     def reconnect(self) -> None:
         """Have the connection back."""
         self._connected = True
+        self._there.set()
         if self._sink is not None:
             self._sink.connection_changed(ConnectionState.CONNECTED)
 
@@ -171,7 +175,15 @@ class MemoryPublisher:
         """Wait until what was sent is stored: one turn of the loop."""
         await asyncio.sleep(0)
 
+    async def ping(self) -> float:
+        """One turn of the loop; while disconnected, as long as that lasts."""
+        await self._there.wait()
+        began_ns = self._clock.monotonic_ns()
+        await asyncio.sleep(0)
+        return (self._clock.monotonic_ns() - began_ns) / 1e9
+
     async def close(self, timeout_s: float) -> None:
         """Stop answering."""
         self._sink = None
         self._connected = False
+        self._there.clear()

@@ -20,8 +20,9 @@ STEP_TIMEOUT_S = 2.0
 """Each of connect, login and a request; a broker that stands still is left for the next after this."""
 ASK_TIMEOUT_S = 6.0
 """A question as a whole, whichever brokers have to be tried."""
-_IDLE_S = 5.0
-"""A connection that is not asked for so long closes: topics are looked up when a bus begins, and then hardly ever."""
+_IDLE_S = 10.0
+"""A connection that is not asked for so long closes: topics are looked up when a bus begins, and then hardly ever. Who
+asks for the round trip each 5 s keeps it open."""
 _SERVERS_KNOWN = 16
 
 UNREACHABLE = (kafka.KafkaConnectionError, kafka.NodeNotReadyError, kafka.CorrelationIdError, TimeoutError, OSError)
@@ -53,11 +54,20 @@ class KafkaAdmin:
         aiokafka's errors, OSError or TimeoutError (read_call_error knows them all): IncompatibleBrokerVersion where
         the broker does not know the request.
         """
+        return (await self._ask(request))[0]
+
+    async def round_trip(self, request: Any) -> float:
+        """Seconds between the request and its answer, without those for a connection. Waits and raises as ``ask``."""
+        return (await self._ask(request))[1]
+
+    async def _ask(self, request: Any) -> tuple[dict[str, Any], float]:
+        loop = asyncio.get_running_loop()
         async with asyncio.timeout(ASK_TIMEOUT_S):
             for tries_left in range(len(self._servers), -1, -1):
                 connection = await self._connected()
+                began_s = loop.time()
                 try:
-                    return await _send(connection, request)
+                    return await _send(connection, request), loop.time() - began_s
                 except UNREACHABLE:
                     self._forget(connection)
                     if not tries_left:
@@ -78,8 +88,10 @@ class KafkaAdmin:
 
     async def _connected(self) -> AIOKafkaConnection:
         async with self._opening:
-            if self._connection is None or not self._connection.connected():
+            if self._connection is not None and not self._connection.connected():
+                self._connection.close()  # the peer has ended it, which aiokafka may not have noticed yet
                 self._connection = None
+            if self._connection is None:
                 self._connection = await self._dial_any()
             return self._connection
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from aiokafka import AIOKafkaProducer
 from aiokafka.conn import CloseReason, create_conn
 from aiokafka.errors import KafkaError, ProducerClosed
+from aiokafka.protocol.admin import ApiVersionRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
 from eventbus.config import KafkaConfig
@@ -35,6 +36,8 @@ _BROKERS_ASKED = 3
 _RETRY_BACKOFF_S = 0.1
 _METADATA_AGE_S = 60.0
 """After so long, new partitions are noticed. Kafka's own default is 5 min."""
+_TOLD = {"Produce": 0, "Metadata": 3}
+"""Requests whose newest version tells brokers apart, by Kafka's names (its protocol's ApiKeys)."""
 _LOGIN_KEYS = ("ssl_context", "security_protocol", "sasl_mechanism", "sasl_plain_username", "sasl_plain_password")
 
 
@@ -64,6 +67,8 @@ class KafkaProducer:
         self._compression = AIOKafkaProducer._COMPRESSORS[kafka.compression][1] if kafka.compression else 0
         self.under_way: set[asyncio.Future[Any]] = set()
         """Futures of batches that were handed over and have no outcome yet."""
+        self.broker = ""
+        """What the broker that was asked first says of itself: the newest requests that it knows."""
         self._handing_over = 0
         self._transports: dict[Any, asyncio.Transport] = {}  # by aiokafka's connection
         self._requests: set[asyncio.Task[Any]] = set()
@@ -106,7 +111,8 @@ class KafkaProducer:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     try:
-                        client.cluster.update_metadata(task.result())
+                        metadata, self.broker = task.result()
+                        client.cluster.update_metadata(metadata)
                     except Exception as error:  # whatever aiokafka raises: another server may do better
                         reasons[asking[task]] = f"{asking[task]}: {_why(error)}"
                     else:
@@ -136,8 +142,8 @@ class KafkaProducer:
         finally:
             del client.get_random_node
 
-    async def _ask(self, server: str, delay_s: float) -> Any:
-        """One server's knowledge of its cluster. Raises what aiokafka raises."""
+    async def _ask(self, server: str, delay_s: float) -> tuple[Any, str]:
+        """One server's knowledge of its cluster, and what it is. Raises what aiokafka raises."""
         await asyncio.sleep(delay_s)
         host, _, port = server.rpartition(":")
         connection = await create_conn(
@@ -149,11 +155,12 @@ class KafkaProducer:
         )
         try:
             metadata = await connection.send(MetadataRequest([]))
+            known = await connection.send(ApiVersionRequest())
         finally:
             connection.close(reason=CloseReason.SHUTDOWN)
         if not metadata.brokers:
             raise KafkaError("it knows of no broker yet")
-        return metadata
+        return metadata, _requests(known)
 
     def _keep_track(self) -> None:
         """Let the client's connections and the sender's requests be known, so that they can be ended.
@@ -270,6 +277,13 @@ async def _end(task: asyncio.Future[Any]) -> None:
     if not task.cancelled():
         with contextlib.suppress(BaseException):
             task.result()
+
+
+def _requests(known: Any) -> str:
+    """A broker in words: no Kafka tells its version."""
+    newest = {version[0]: version[2] for version in known.api_versions}
+    told = [f"{name} {newest[key]}" for name, key in _TOLD.items() if key in newest]
+    return f"Kafka with {', '.join(told)}" if told else "Kafka"
 
 
 def _why(error: BaseException) -> str:

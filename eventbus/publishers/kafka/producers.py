@@ -59,6 +59,8 @@ class Producers:
         self._there = asyncio.Event()
         self._ready = False
         self._closed = False
+        self.broker = ""
+        """What the brokers say of themselves; empty until one did."""
         self._retiring: dict[KafkaProducer, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -81,6 +83,7 @@ class Producers:
 
     def _use(self, producer: KafkaProducer) -> None:
         self._current = producer
+        self.broker = producer.broker
         self._there.set()
         self._answered()
 

@@ -26,6 +26,7 @@ from eventbus.publishers.kafka.producer import KafkaProducer
 from eventbus.publishers.kafka.producers import Producers
 from eventbus.publishers.kafka.topic import KafkaTopic
 from eventbus.publishers.kafka.topics import KafkaTopics
+from eventbus.publishers.one_ping import OnePing
 from eventbus.snapshot import ConnectionState
 from eventbus.topic import TopicConfig
 
@@ -82,6 +83,7 @@ class KafkaPublisher:
             on_replaced=self._on_replaced,
             on_suspect=self._on_suspect,
         )
+        self._pings = OnePing(self._topics.round_trip)
         self._by_name: dict[str, KafkaTopic] = {}
         self._checked_topics: set[str] = set()
         self._careful = False  # some topic takes less than others, so every message is looked at
@@ -280,9 +282,23 @@ class KafkaPublisher:
             for lane in topic.lanes.values():
                 await lane.emptied()
 
+    async def ping(self) -> float:
+        """Of whichever broker answers, over a connection beside that of the batches: it waits for none of them."""
+        while True:
+            took_s = await self._pings.answer()
+            if took_s is not None:
+                return took_s
+            await asyncio.sleep(self._config.reconnect_delay_s)
+
+    @property
+    def broker(self) -> str:
+        """No Kafka broker tells its version, only which requests it knows."""
+        return self._producers.broker
+
     async def close(self, timeout_s: float) -> None:
         """End everything within ``timeout_s``, also where no broker answers; the sink hears nothing more."""
         self._sink = None
+        self._pings.cancel()
         for topic in (*self._by_name.values(), *self._careless_topics.values()):
             for lane in topic.lanes.values():
                 await lane.close()

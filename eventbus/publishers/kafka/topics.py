@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import errors as kafka
-from aiokafka.protocol.admin import CreateTopicsRequest
+from aiokafka.protocol.admin import ApiVersionRequest, CreateTopicsRequest
 
 from eventbus.config import KafkaConfig
 from eventbus.errors import ErrorClass, ErrorKind, InvalidMessage, TopicError
@@ -108,6 +108,12 @@ class KafkaTopics:
             return await self._prepare(name, topic, partitions_for, configured=config is not None)
         except _KAFKA_ERRORS as error:
             raise _as_topic_error(name, error) from error
+
+    async def round_trip(self) -> float:
+        """Seconds that some broker takes to answer its smallest question, over the connection that topics are asked
+        for: an answer there waits behind no batch. Waits at most 6 s; raises aiokafka's errors, OSError, TimeoutError.
+        """
+        return await self._admin.round_trip(ApiVersionRequest())
 
     async def close(self, timeout_s: float) -> None:
         """Close the connection that topics are asked for over, within ``timeout_s``."""

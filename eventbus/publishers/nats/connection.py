@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -28,10 +29,11 @@ from nats.aio.transport import TcpTransport, Transport
 from eventbus.config import ConnectionConfig
 from eventbus.errors import ConnectFailed
 from eventbus.publishers.nats.login import Login
-from eventbus.publishers.nats.task import end, hear
+from eventbus.publishers.nats.task import end
 from eventbus.publishers.nats.transport import AckTransport, TlsNotOffered
 from eventbus.publishers.nats.websocket import WebSocketTransport
 from eventbus.publishers.nats.wire import FrameReader, Read
+from eventbus.publishers.one_ping import OnePing
 
 _log = logging.getLogger("eventbus")
 
@@ -78,7 +80,7 @@ class NatsConnection:
         self._connected = asyncio.Event()
         self._last_error = "no answer"
         self._rebuilding: asyncio.Task[None] | None = None
-        self._ping: asyncio.Task[None] | None = None
+        self._pings = OnePing(self._round_trip)
 
     @property
     def shown(self) -> str:
@@ -89,6 +91,13 @@ class NatsConnection:
     def scheme(self) -> str:
         """How bytes travel: "websocket" or "tcp"."""
         return "websocket" if self._login.websocket else "tcp"
+
+    @property
+    def broker(self) -> str:
+        """The server and its version, as it greeted us last; empty before."""
+        # has no public name: pinned by tests/test_nats_private.py
+        version = "" if self.client is None else self.client._server_info.get("version")
+        return f"nats-server {version}" if version else ""
 
     @property
     def encrypted(self) -> bool:
@@ -188,8 +197,7 @@ class NatsConnection:
         if self.ready:
             self.ready = False
             self._connected.clear()
-            if self._ping is not None:
-                self._ping.cancel()
+            self._pings.cancel()
             self._tell_lost()
 
     async def _on_disconnected(self) -> None:
@@ -234,28 +242,28 @@ class NatsConnection:
 
     # ---- use and end -------------------------------------------------------------------------------------------
 
-    async def flush(self, write: Callable[[], None]) -> None:
-        """Wait for the server's PONG to a PING behind all that was handed over; tries again after a reconnect.
+    async def ping(self, write: Callable[[], None] = lambda: None) -> float:
+        """Wait for the server's PONG to a PING, which is behind all that was handed over; again after a reconnect.
 
-        write: hands over what is gathered; called before each PING. The PING is a task of its own that no caller's
-        cancellation reaches: nats-py 2.16 stops reading for good when the PONG comes to a future that was cancelled.
-        At most one is under way.
+        Returns the seconds between the two. write: hands over what is gathered; called before each PING. The PING is a
+        task of its own that no caller's cancellation reaches: nats-py 2.16 stops reading for good when the PONG comes
+        to a future that was cancelled. At most one is under way.
         """
         while True:
             await self._connected.wait()
             write()
-            earlier = self._ping
-            if earlier is not None:
-                await asyncio.wait((earlier,))  # it may be ahead of what was just written
-            if self._ping is earlier and self.client is not None:
-                self._ping = asyncio.create_task(self.client.flush(timeout=_ONE_DAY_S), name="eventbus flush")
-                self._ping.add_done_callback(hear)
-            ping = self._ping
-            if ping is not None:
-                await asyncio.wait((ping,))
-                if not ping.cancelled() and ping.exception() is None:
-                    return
+            took_s = await self._pings.answer()
+            if took_s is not None:
+                return took_s
             await asyncio.sleep(self._config.reconnect_delay_s)
+
+    async def _round_trip(self) -> float:
+        # Without a connection nats-py's flush returns at once, as if there had been an answer, or waits for ever.
+        if self.client is None or not self.ready or not self.client.is_connected:
+            raise nats.errors.ConnectionClosedError
+        began_s = time.perf_counter()  # not the loop's clock: uvloop's has whole milliseconds
+        await self.client.flush(timeout=_ONE_DAY_S)
+        return time.perf_counter() - began_s
 
     async def close(self, timeout_s: float) -> None:
         """End the connection within ``timeout_s``; no callback but on_read follows."""
@@ -264,8 +272,7 @@ class NatsConnection:
         if self._rebuilding is not None:
             self._rebuilding.cancel()
             await asyncio.wait([self._rebuilding], timeout=timeout_s / 2)
-        if self._ping is not None:
-            self._ping.cancel()
+        self._pings.cancel()
         if self.client is not None and self._transport is not None:
             await _drop(self.client, self._transport, timeout_s / 2)
         self.client = self._transport = None

@@ -287,7 +287,16 @@ class NatsPublisher:
 
     async def flush(self) -> None:
         """Wait until the server has taken all that was handed over; tries again after a reconnect."""
-        await self._connection.flush(self._write)
+        await self._connection.ping(self._write)
+
+    async def ping(self) -> float:
+        """PING and PONG. nats-server answers beside its streams, so this says nothing of how fast they are."""
+        return await self._connection.ping()
+
+    @property
+    def broker(self) -> str:
+        """As the server greeted us."""
+        return self._connection.broker
 
     async def close(self, timeout_s: float) -> None:
         """End the connection within ``timeout_s``; the sink hears nothing more."""

@@ -9,14 +9,13 @@ Without Streamlit. alert_edits.py changes the file.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from eventbus.alerts import AlertRule, default_rules, rules_from, rules_from_plain
-from eventbus.alerts.rule import check_together
+from eventbus.alerts import AlertRule, default_rules, rules_from, rules_from_plain, rules_in_use
 from eventbus.alerts.table import Table, brief
 from eventbus.errors import ConfigError
 from eventbus.observe.run import RunInfo
@@ -135,7 +134,7 @@ def checked(text: str, path: Path) -> AlertFile:
     for key in toml.data:
         if key not in _KEYS:
             toml.refuse((key,), f"{brief(key)} is not known here; use {', '.join(_KEYS)}")
-    rules = _rules(toml)
+    rules = rules_from(toml)
     off = Table(toml, (), toml.data, "the file").texts("off")
     names = {rule.name for rule in (*default_rules(max_pending=MAX_PENDING, ack_timeout_s=ACK_TIMEOUT_S), *rules)}
     for name in off:
@@ -151,49 +150,10 @@ def rules_of(run: RunInfo) -> tuple[AlertRule, ...]:
     """The rules that a run had; none where its settings cannot be read, as those of another version may not."""
     given = run.settings.get("rules")
     try:
-        if given is not None:
-            return rules_from_plain(given)
-        return default_rules(
+        return rules_in_use(
+            None if given is None else rules_from_plain(given),
             max_pending=int(run.settings.get("max_pending", MAX_PENDING)) * int(run.settings.get("processes", 1)),
             ack_timeout_s=float(run.settings.get("ack_timeout_s", ACK_TIMEOUT_S)),
         )
     except (ConfigError, ValueError, TypeError):
         return ()
-
-
-def _rules(toml: TomlText) -> tuple[AlertRule, ...]:
-    """The rules of the file. What inhibits them may be a default one, so they are only together checked with these."""
-    tables = toml.data.get("rules", [])
-    inhibited: list[tuple[str, ...]] = []
-    for index, table in enumerate(tables if isinstance(tables, list) else []):
-        if isinstance(table, dict):
-            inhibited.append(Table(toml, ("rules", index), table, "a rule").texts("inhibited_by"))
-    bare = _without_inhibition(toml)
-    rules = tuple(replace(rule, inhibited_by=names) for rule, names in zip(bare, inhibited, strict=True))
-    _check_with_defaults(toml, rules)
-    return rules
-
-
-def _without_inhibition(toml: TomlText) -> Sequence[AlertRule]:
-    whole = toml.data
-    tables = whole.get("rules")
-    if not isinstance(tables, list):
-        return rules_from(toml)
-    bare = [
-        {name: value for name, value in table.items() if name != "inhibited_by"} if isinstance(table, dict) else table
-        for table in tables
-    ]
-    toml.data = {**whole, "rules": bare}
-    try:
-        return rules_from(toml)
-    finally:
-        toml.data = whole
-
-
-def _check_with_defaults(toml: TomlText, rules: tuple[AlertRule, ...]) -> None:
-    own = {rule.name for rule in rules}
-    defaults = default_rules(max_pending=MAX_PENDING, ack_timeout_s=ACK_TIMEOUT_S)
-    wrong = check_together([*rules, *(rule for rule in defaults if rule.name not in own)])
-    if wrong is not None:
-        index, reason = wrong
-        toml.refuse(("rules", min(index, len(rules) - 1), "inhibited_by"), reason)

@@ -1,7 +1,8 @@
 """What people of this dashboard silenced and acknowledged, so that every session shows it.
 
-The worker knows it too and does not tell it; both forget it with the run, since a worker lives no longer than the
-dashboard that started it. Who it was and until when is also in the history, with each change that nobody was told of.
+The worker tells it too, up to a second later and without its end; here it is at once. Both forget it with the run,
+since a worker lives no longer than the dashboard that started it. Who it was and until when is also in the history,
+with each change that nobody was told of.
 """
 
 from __future__ import annotations

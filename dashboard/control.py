@@ -18,6 +18,7 @@ from dashboard.broker import SYSTEMS, Broker, BrokerStatus, OwnBroker
 from dashboard.faults import FaultDesk
 from dashboard.process import KILL_TIMEOUT_S, LoadRefused, WorkerProcess
 from eventbus import EventKind
+from eventbus.alerts import AlertNow, SinkStatus
 from eventbus.telemetry.status import ExportStatus
 
 START_TIMEOUT_S = 20.0
@@ -160,6 +161,19 @@ class LoadControl:
             since_wall_s=since_wall_s,
             steerable=self._steerable,
         )
+
+    def alerts_now(self) -> tuple[AlertNow, ...]:
+        """Every alert of the run of ``status().run_id``, as that told it last, at most a second ago while it goes on.
+
+        Empty before its first sample, and before there was a run. Never waits.
+        """
+        worker = self._worker
+        return () if worker is None else worker.news.alerts
+
+    def sinks_now(self) -> tuple[SinkStatus, ...]:
+        """What became of what the same run had to tell, for each of its sinks. Never waits."""
+        worker = self._worker
+        return () if worker is None else worker.news.sinks
 
     def take(self, by: str, by_name: str = "") -> None:
         """From now on this browser holds the controls. Whoever held them is shown who does."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from eventbus.alerts import AlertNow, SinkStatus
 from eventbus.telemetry.status import ExportStatus
 
 KILL_TIMEOUT_S = 3.0
@@ -35,12 +36,15 @@ class WorkerNews:
     """What a worker has told so far. over: its run has ended, or it never can begin.
 
     telemetry: as told last, which is after the end of the run; empty where it goes nowhere.
+    alerts, sinks: of the run, as told last; empty before its first sample, and where it has none.
     """
 
     run_id: str | None = None
     error: str | None = None
     over: bool = False
     telemetry: tuple[ExportStatus, ...] = ()
+    alerts: tuple[AlertNow, ...] = ()
+    sinks: tuple[SinkStatus, ...] = ()
 
 
 class WorkerProcess:
@@ -144,8 +148,11 @@ class WorkerProcess:
                 self._tell(error=str(reply["text"]), over=self.news.run_id is None)
             case "telemetry":
                 self._tell(telemetry=tuple(ExportStatus.from_dict(target) for target in reply["targets"]))
+            case "alerts":
+                alerts = tuple(AlertNow.from_dict(alert) for alert in reply["alerts"])
+                self._tell(alerts=alerts, sinks=_sinks(reply))
             case "ended":
-                self._tell(over=True)
+                self._tell(over=True, sinks=_sinks(reply) or self.news.sinks)
                 self._close_input()  # one run a process
 
     def _tell(self, **changes: Any) -> None:
@@ -173,3 +180,7 @@ class WorkerProcess:
         said = f" It said: {self._last_words[-1].rstrip('.')}." if self._last_words else ""
         advice = "" if self.news.run_id is None else " Start again; what it had measured until then is kept."
         return f"The worker process {how}.{said}{advice}"
+
+
+def _sinks(reply: Mapping[str, Any]) -> tuple[SinkStatus, ...]:
+    return tuple(SinkStatus.from_dict(sink) for sink in reply.get("sinks", ()))

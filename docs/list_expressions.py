@@ -45,7 +45,9 @@ max(pending) < 5000                     rate(acked) > 0.95 * rate(offered)
 pending >= 90% * window_limit           rate(stalled_time, 10s) > 50%
 ```
 
-- Comparisons: `<` `<=` `>` `>=` `==` `!=`, one to an expression. Calculation: `+` `-` `*` `/` and parentheses.
+- Comparisons: `<` `<=` `>` `>=` `==` `!=`. Calculation: `+` `-` `*` `/` and parentheses.
+- An alert rule may need several comparisons, with `and` between them: it fires while all of them hold. The first one is
+  the one that is shown and drawn, and that `clear` and `min_samples` are about. A threshold is one comparison.
 - Numbers: `5000`, `1_000`, `0.5`, `1e3`; with a unit: `us` `ms` `s` `m` `h` (minutes and hours), `%`, `B` `KiB` `MiB`
   `GiB`, and `950/s`. Times and sizes need theirs.
 - Both sides must be of one kind: `p99(ack_latency) < 1%` is refused, and so is anything that names no metric.
@@ -73,7 +75,7 @@ summary = "Acks are slow"
 description = "Look at the broker's disk."
 min_samples = 100                        # fewer latencies, or messages of a ratio's second counter, are no data; 1
 no_data = "ok"                           # ok, keep, no_data, firing; keep
-inhibited_by = ["broker_disconnected"]   # while that fires, nobody is told of this
+inhibited_by = ["broker_disconnected"]   # while that fires, nobody is told of this; a default rule comes along
 repeat = "1h"                            # told again while it fires; 1h
 ```
 

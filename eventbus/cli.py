@@ -5,32 +5,40 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.metadata
-import json
 import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
+from click.exceptions import NoArgsIsHelpError
 from click.shell_completion import get_completion_class
 
 from eventbus.clock import SystemClock
 from eventbus.connect import inspect
-from eventbus.console import check_writable, set_up_log
+from eventbus.console import check_writable, set_up_log, store_option
 from eventbus.errors import EventBusError
 from eventbus.load.loop import new_event_loop
+from eventbus.load.outlet import Outlet
 from eventbus.load.signals import ending_signals
 from eventbus.load.worker import Worker, read_lines
 from eventbus.load_bus import driver
 from eventbus.observe import StoreWriter, default_store_path
 from eventbus.telemetry.setup import setup
 
+LAST_WORDS_S = 2.0
+"""For what a worker has said and nobody has read yet."""
 USAGE = 2
 INTERRUPTED = 130
 
+_FIRST_STEPS = """\b
+First steps:
+  ackscope load --preset smoke      five seconds of messages to a NATS server of its own
+  ackscope runs show                what became of them
+  ackscope doctor nats://127.0.0.1:4222 --topic orders.created
+"""
 _DOCTOR_EXIT_CODES = """\b
 Exit codes:
   0    nothing to worry about
@@ -46,7 +54,6 @@ _LATER: Mapping[str, tuple[str, str]] = {
     "runs": ("eventbus.runs_command", "runs_group"),
 }
 """Commands by module and name there: loaded when asked for, since the worker has to be there at once."""
-_FILE = click.Path(path_type=Path)
 
 
 class _Commands(click.Group):
@@ -64,7 +71,12 @@ class _Commands(click.Group):
         return found
 
 
-@click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands,
+    invoke_without_command=True,
+    epilog=_FIRST_STEPS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option("--version", is_flag=True, help="Show the version and exit.")
 @click.pass_context
 def cli(context: click.Context, version: bool) -> None:
@@ -109,16 +121,17 @@ def completion(shell: str) -> None:
 
 
 @cli.command(short_help="Carry out commands from standard input; the dashboard uses it.")
-@click.option("--store", type=_FILE, help="Where runs are recorded. Default: where the dashboard looks.")
+@store_option("Record runs in this file.")
 def worker(store: Path | None) -> int:
     """Carry out commands from standard input, one JSON object a line. The dashboard uses it."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    telemetry = setup()  # before the writer, which would have to be closed where a variable is wrong
     writer = StoreWriter(store or default_store_path())
-    telemetry = setup()
+    outlet = Outlet(1)  # who does not read what is said must not hold up the load
     worker = Worker(
         partial(driver, clock=SystemClock()),
         writer,
-        _reply,
+        outlet.tell,
         telemetry=lambda: [status.to_dict() for status in telemetry.status()],
     )
     try:
@@ -128,6 +141,7 @@ def worker(store: Path | None) -> int:
         writer.close()
         telemetry.shutdown()
         worker.tell_telemetry()  # what was exported at the very end
+        outlet.close(LAST_WORDS_S)
     return 0
 
 
@@ -137,8 +151,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = cli.main(
             args=None if arguments is None else list(arguments), prog_name="ackscope", standalone_mode=False
         )
+    except NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 0
     except click.ClickException as error:
-        return _fail(error.format_message())
+        return _fail(error.format_message().rstrip(".") + _where_to_look(error))
     except EventBusError as error:
         return _fail(str(error))
     except (KeyboardInterrupt, click.Abort):
@@ -156,21 +173,19 @@ async def _work(worker: Worker) -> None:
         await worker.work()
 
 
-def _reply(reply: Mapping[str, Any]) -> None:
-    """One line on standard output, unbuffered; where nobody reads it any more it is lost."""
-    left = (json.dumps(reply) + "\n").encode()
-    try:
-        while left:
-            left = left[os.write(1, left) :]
-    except OSError:
-        pass
-
-
 def _version() -> str:
     try:
         return importlib.metadata.version("ackscope")
     except importlib.metadata.PackageNotFoundError:
         return "(not installed)"
+
+
+def _where_to_look(error: click.ClickException) -> str:
+    """The help that tells what is missing or not known; what is wrong with a value, the error itself tells."""
+    tells = isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter)
+    if tells or not isinstance(error, click.UsageError) or error.ctx is None:
+        return ""
+    return f". See: {error.ctx.command_path} --help"
 
 
 def _fail(text: str) -> int:

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from eventbus.alerts import AlertEngine, AlertPhase, AlertRule, History, default_rules, fingerprint, parse
+from eventbus.alerts import AlertEngine, AlertPhase, AlertRule, History, default_rules, fingerprint, parse, rules_in_use
 from eventbus.alerts.engine import KEPT_CHANGES
 from eventbus.errors import ConfigError
 from eventbus.latency import LatencyHistogram
@@ -274,6 +274,14 @@ def test_inhibited_by_one_that_only_waits() -> None:
         ([high(inhibited_by=("hihg",)), high("high2")], "did you mean high2"),
         ([high(inhibited_by=("high",))], "would inhibit itself"),
         ([high("a", inhibited_by=("b",)), high("b", inhibited_by=("c",)), high("c", inhibited_by=("a",))], "'a' would"),
+        (
+            [
+                high("no_acks", inhibited_by=("broker_disconnected",)),
+                high("broker_disconnected", inhibited_by=("no_acks",)),
+            ],
+            "itself",
+        ),
+        ([high("broker_disconnected", inhibited_by=("no_acks",))], "'broker_disconnected' would inhibit itself"),
         ([high(f"r{index}") for index in range(201)], "at most 200"),
     ],
 )
@@ -438,6 +446,74 @@ def test_errors() -> None:
     for _ in range(4 * 420):
         load.quarter()
     assert {state.phase for state in load.engine.states()} <= {AlertPhase.INACTIVE, AlertPhase.RESOLVED}
+
+
+def test_burn_rate_that_is_over() -> None:
+    """The short window ends the fast one 5 s after its cause, and 5 s later it is told; the long one alone would hold
+    it for most of a minute. It comes back only with failures that are new."""
+    load = Load()
+    for _ in range(400):
+        load.quarter()
+    for _ in range(40):
+        load.quarter(failing=0.2)
+    assert "error_budget_fast firing" in load.told()
+    over_at_s = load.at_s
+    for _ in range(48):
+        load.quarter()
+    (ended,) = [change for change in load.changes if (change.rule, change.state) == ("error_budget_fast", "resolved")]
+    assert 9 <= ended.wall_s - EPOCH_S - over_at_s <= 11
+    long = parse("ratio(failed, settled, 1m) > 1.44%").evaluate(load.history)
+    assert long.holds
+    load.quarter(failing=0.0)
+    for _ in range(8):
+        load.quarter(failing=0.2)
+    assert load.told().count("error_budget_fast firing") == 2
+
+
+def test_one_bad_moment_is_no_burn_rate() -> None:
+    """5 % within 5 s, after a minute without any: the short window alone fires nothing."""
+    load = Load()
+    for _ in range(400):
+        load.quarter()
+    for _ in range(12):
+        load.quarter(failing=0.05)
+    assert parse("ratio(failed, settled, 5s) > 1.44%").evaluate(load.history).holds
+    assert not [line for line in load.told() if line.startswith("error_budget")]
+
+
+def test_failures_in_bursts_are_one_burn_rate() -> None:
+    """All that is sent to a broker that is gone fails in a burst at each ack timeout: between two bursts the short
+    window says nothing, and the alert goes on all the same."""
+    load = Load()
+    for _ in range(400):
+        load.quarter()
+    for _ in range(4):
+        for _ in range(23):
+            load.quarter(acks=False)
+        load.quarter(failing=1.0)
+    assert "error_budget_fast firing" in load.told()
+    assert "error_budget_fast resolved" not in load.told()
+
+
+def test_default_rules_come_along_where_they_inhibit() -> None:
+    """With limits that fit the run; an own rule of the same name takes its place; what is not named stays away."""
+    own = high("own", inhibited_by=("oldest_pending",))
+    used = rules_in_use([own], max_pending=100, ack_timeout_s=30.0)
+    assert [rule.name for rule in used] == ["own", "broker_disconnected", "oldest_pending"]
+    assert used[2].expression.constant == 15.0
+    assert AlertEngine(used).rules == used
+    mine = high("broker_disconnected")
+    assert rules_in_use([high(inhibited_by=("broker_disconnected",)), mine], max_pending=1, ack_timeout_s=1)[1:] == (
+        mine,
+    )
+    assert rules_in_use(None, max_pending=9, ack_timeout_s=1) == default_rules(max_pending=9, ack_timeout_s=1)
+    assert rules_in_use([], max_pending=9, ack_timeout_s=1) == ()
+
+
+def test_default_rule_that_is_not_there_inhibits_nothing() -> None:
+    """An engine takes the rule; it is told, as if the other never fired."""
+    run = Run(high(inhibited_by=("broker_disconnected",)))
+    assert [change.muted for change in run.step(11)] == [""]
 
 
 def test_slow_acks() -> None:

@@ -162,6 +162,19 @@ def test_check_shows_rules_and_sinks(tmp_path: Path) -> None:
     assert result["sinks"] == [{"name": "webhook", "where": "https://hooks.example.com"}]
 
 
+def test_check_knows_that_default_rules_inhibit(tmp_path: Path) -> None:
+    """They need not be in the file; which of them a run gets along is told. A name that is none is refused."""
+    text = '[[rules]]\nname = "slow"\nwhen = "pending > 5"\ninhibited_by = ["no_acks"]\n'
+    code, out, _ = ran("check", written(tmp_path, text))
+    assert code == 0
+    assert "The default rules come along, to inhibit: broker_disconnected, no_acks" in out
+    code, out, err = ran("check", written(tmp_path, text), "--json", "-")
+    assert [rule["name"] for rule in json.loads(out)["rules"]] == ["slow"]
+    assert "come along" in err
+    code, _, err = ran("check", written(tmp_path, text.replace("no_acks", "no_ack")))
+    assert (code, "did you mean no_acks?" in err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -20,7 +20,7 @@ from dashboard.alert_sinks import SinkTests
 from dashboard.control import LoadStatus, Phase
 from dashboard.process import LoadRefused
 from eventbus import ConfigError
-from eventbus.alerts import AlertPhase, AlertRule, SinkStatus, default_rules, parse, rules_from_plain
+from eventbus.alerts import AlertNow, AlertPhase, AlertRule, SinkStatus, default_rules, parse, rules_from_plain
 from eventbus.load.plan import LoadPlan
 from eventbus.observe import AlertChange, RunInfo, RunStatus, Sample
 from tests.dashboard_fakes import START_S, MemorySource, StubControl, run_info, sample, steady
@@ -252,12 +252,13 @@ def test_alert_stands_where_its_last_change_left_it() -> None:
         change(60, "firing", "firing", value=0.4),
         change(5, "resolved", "firing", rule="other"),
     ]
-    (found,) = alert_states.standings(changes, rules_from_plain([SLOW]))
+    found, other = alert_states.standings(changes, rules_from_plain([SLOW]))
+    assert (other.rule, other.phase) == ("other", AlertPhase.RESOLVED)
     assert (found.phase, found.since_s, found.value, found.threshold) == (
         AlertPhase.FIRING,
         START_S + 3,
         "400 ms",
-        "250 ms",
+        "> 250 ms",
     )
     assert found.what_to_do == "Look at the disk."
 
@@ -269,7 +270,7 @@ def test_gravest_alert_stands_first() -> None:
         change(2, "firing", "inactive", rule="b", severity="warning"),
         change(3, "firing", "inactive", rule="c"),
     ]
-    assert [one.rule for one in alert_states.standings(changes, ())] == ["c", "b", "a"]
+    assert [one.rule for one in alert_states.active(alert_states.standings(changes, ()))] == ["c", "b", "a"]
 
 
 def test_history_is_bounded_and_newest_first() -> None:
@@ -421,8 +422,16 @@ class Control(StubControl):
     def __init__(self, status: LoadStatus | None = None, *, gone: bool = False) -> None:
         super().__init__(status)
         self.gone = gone
+        self.alerts: Sequence[AlertNow] = ()
+        self.sinks: Sequence[SinkStatus] = ()
         self.silenced: list[tuple[list[str], float, str, str]] = []
         self.looked_after: list[tuple[str, str]] = []
+
+    def alerts_now(self) -> Sequence[AlertNow]:
+        return self.alerts
+
+    def sinks_now(self) -> Sequence[SinkStatus]:
+        return self.sinks
 
     def silence(self, alerts: Sequence[str], for_s: float, by: str, comment: str = "") -> None:
         if self.gone:
@@ -462,7 +471,12 @@ def shown(
 
 
 def text_of(at: AppTest) -> str:
-    return " ".join(one.value for one in at.markdown).replace("\\", "")
+    return " ".join(one.value for one in (*at.markdown, *at.caption)).replace("\\", "")
+
+
+def table(at: AppTest, column: str) -> Any:
+    """The one that has this column."""
+    return next(one.value for one in at.dataframe if column in one.value)
 
 
 def button(at: AppTest, key: str) -> Any:
@@ -486,11 +500,10 @@ def test_firing_alert_shows_value_threshold_since_and_what_to_do(path: Path) -> 
     text = text_of(at)
     assert ":material/notifications_active: 1 firing" in text
     assert "**300 ms**" in text
-    assert "against 250 ms" in text
+    assert "fires while > 250 ms" in text
     assert "Look at the disk." in text
     assert ":red-badge[:material/error: critical]" in text
-    rows = at.dataframe[0].value
-    assert list(rows["State"]) == ["▲ firing", "◔ pending"]
+    assert list(table(at, "What")["State"]) == ["▲ firing", "◔ pending"]
 
 
 def test_run_without_alerts_says_that_none_fires(path: Path) -> None:

@@ -187,6 +187,35 @@ def test_comparison_travels() -> None:
     assert parse("rate(acked) > rate(sent)").constant is None
 
 
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("pending > 10 and connected == 1", True),
+        ("pending > 10 and connected == 0", False),
+        ("pending > 30 and connected == 1", False),
+        ("pending > 10 and max(scheduled_latency) > 1s", None),
+        ("pending > 30 and max(scheduled_latency) > 1s", False),
+        ("pending > 10 and pending > 11 and pending > 12", True),
+    ],
+)
+def test_and(text: str, holds: bool | None) -> None:
+    """Every part must hold; one that does not decides, whatever the others cannot say. Value, threshold and samples are
+    those of the first."""
+    found = parse(text).evaluate(RUN)
+    assert (found.holds, found.value) == (holds, 20)
+    assert found.samples == parse(text.partition(" and ")[0]).evaluate(RUN).samples
+
+
+def test_what_is_known_of_two_comparisons() -> None:
+    """The longest window of all; the rest is of the first, which is the one that is drawn."""
+    found = parse("ratio(failed, settled, 5s) >  1%\n and p99(ack_latency, 1m) > 2s")
+    assert found.text == "ratio(failed, settled, 5s) > 1% and p99(ack_latency, 1m) > 2s"
+    assert (found.window_s, found.unit, found.constant, found.whole_run) == (60, "ratio", 0.01, False)
+    assert [part.text for part in found.also] == ["p99(ack_latency, 1m) > 2s"]
+    assert parse("pending > 1 and increase(acked) > 3").whole_run
+    assert pickle.loads(pickle.dumps(found)).also == found.also
+
+
 REFUSED = [
     ("", 1, "ends too soon"),
     ("   ", 4, "ends too soon"),
@@ -195,8 +224,14 @@ REFUSED = [
     ("1 < 2", 1, "numbers only"),
     ("pending < 5 pending", 13, "not expected"),
     ("pending = 5", 9, "write =="),
-    ("1 < pending < 3", 13, "write two"),
-    ("pending < 5 and acked > 3", 13, "write two"),
+    ("1 < pending < 3", 13, "write and between"),
+    ("pending < 5 && pending > 3", 13, "write and between"),
+    ("pending < 5 AND pending > 3", 13, "in small letters"),
+    ("pending < 5 or pending > 30", 13, "write two rules"),
+    ("pending < 5 and acked > 3", 17, "acked is a total"),
+    ("pending < 5 and 1 < 2", 17, "numbers only"),
+    ("pending < 5 and", 16, "ends too soon"),
+    ("pending < 5 and pending", 24, "expected a comparison"),
     ("(pending < 5", 10, "expected +"),
     ("pending < 5k", 11, "'5k' is not a number"),
     ("pending < 1__0", 11, "not a number"),

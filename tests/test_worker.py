@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
+import math
 import os
 import queue
 import re
@@ -13,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,12 +23,16 @@ from typing import Any
 import pytest
 
 import eventbus
+from eventbus.alerts import AlertNow, AlertPhase, AlertRule, AlertState, SinkStatus, parse
+from eventbus.alerts.alert_now import MAX_WORDS
+from eventbus.alerts.rule import MAX_RULES
 from eventbus.clock import SystemClock
 from eventbus.errors import ConnectFailed
 from eventbus.load.message import Messages
 from eventbus.load.plan import LoadPlan
 from eventbus.load.run import LoadRun, MakeRun
-from eventbus.load.worker import MAX_LINE_BYTES, Worker, read_lines
+from eventbus.load.worker import Worker, read_lines
+from eventbus.load.worker_command import MAX_LINE_BYTES
 from eventbus.load_bus import connect_plan
 from eventbus.observe import RunStatus, StoreReader, StoreWriter
 from eventbus.telemetry.status import ExportStatus
@@ -47,8 +53,17 @@ class Driver:
         def drive(plan: LoadPlan, messages: Messages) -> MakeRun:
             return partial(LoadRun, plan, messages, connect, clock=SystemClock())
 
-        self.worker = Worker(drive, self.writer, self.replies.put_nowait, **settings)
+        self.alerts: list[Mapping[str, Any]] = []
+        self._alerted = asyncio.Event()
+        self.worker = Worker(drive, self.writer, self._heard, **settings)
         self.task = asyncio.create_task(self.worker.work())
+
+    def _heard(self, reply: Mapping[str, Any]) -> None:
+        if reply["event"] == "alerts":  # they come whenever they like
+            self.alerts.append(reply)
+            self._alerted.set()
+        else:
+            self.replies.put_nowait(reply)
 
     def send(self, **command: Any) -> None:
         self.worker.command(json.dumps(command).encode())
@@ -65,6 +80,14 @@ class Driver:
         text = (await self.expect("error"))["text"]
         assert said in text
         assert "\n" not in text
+
+    async def alerted(self, condition: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
+        """What is told of alerts, as soon as it fits."""
+        async with asyncio.timeout(WAIT_S):
+            while not self.alerts or not condition(self.alerts[-1]):
+                self._alerted.clear()
+                await self._alerted.wait()
+        return self.alerts[-1]
 
     async def over(self) -> None:
         await asyncio.wait_for(self.task, WAIT_S)
@@ -238,6 +261,87 @@ async def test_store_that_cannot_be_written_is_told_once(tmp_path: Path) -> None
     assert driver.replies.empty()
 
 
+async def told_of(store: Path, every_s: float, **plan: Any) -> list[Mapping[str, Any]]:
+    """What is told of the alerts of a run."""
+    driver = Driver(store, alerts_every_s=every_s)
+    await driver.expect("ready")
+    driver.send(cmd="start", url="memory://", **plan)
+    await driver.expect("started")
+    assert (await driver.expect("ended"))["status"] == "finished"
+    driver.worker.leave()
+    await driver.over()
+    assert driver.writer.close(10)
+    return driver.alerts
+
+
+BUSY = {"name": "busy", "when": "increase(acked) > 100", "keep_firing_for": "1m"}
+
+
+async def test_alerts_are_told_at_most_so_often(tmp_path: Path) -> None:
+    """At once, then only after the time, and once more before the end of the run; each time every rule of it."""
+    first, *_, last = await told_of(tmp_path / "a.db", 60.0, rate=2000, duration_s=0.8, rules=[BUSY])
+    assert [alert["name"] for alert in first["alerts"]] == ["busy"]
+    now = AlertNow.from_dict(last["alerts"][0])
+    assert (now.state, now.value, now.threshold) == (AlertPhase.FIRING, 1600.0, 100.0)
+    assert now.since_s == pytest.approx(time.time(), abs=60)
+    assert last["sinks"] == []
+    assert len(await told_of(tmp_path / "b.db", 60.0, rate=2000, duration_s=0.8, rules=[BUSY])) == 2
+    assert len(await told_of(tmp_path / "c.db", 0.0, rate=2000, duration_s=0.8, rules=[BUSY])) > 2
+
+
+async def test_alerts_that_stay_as_they_are_are_told_once(tmp_path: Path) -> None:
+    """However often it is looked; and a run without rules and sinks tells nothing."""
+    still = {"name": "still", "when": "connected > 5"}
+    assert len(await told_of(tmp_path / "a.db", 0.0, rate=500, duration_s=0.8, rules=[still])) <= 2  # the bus closes
+    assert await told_of(tmp_path / "b.db", 0.0, rate=500, duration_s=0.6, rules=[]) == []
+
+
+async def test_silence_and_acknowledgement_are_told(tmp_path: Path) -> None:
+    """Why nobody hears of an alert, and who looks after it, as the run knows it; long words are cut."""
+    driver = Driver(tmp_path / "runs.db", alerts_every_s=0.0)
+    await driver.expect("ready")
+    driver.send(cmd="start", url="memory://", rate=1000, rules=[BUSY])
+    await driver.expect("started")
+
+    await driver.alerted(lambda told: told["alerts"][0]["state"] == "firing")
+    driver.send(cmd="acknowledge", alert="busy", by="ann")
+    (alert,) = (await driver.alerted(lambda told: bool(told["alerts"][0]["acknowledged"])))["alerts"]
+    assert (alert["acknowledged"], alert["muted"]) == ("ann", "acknowledged by ann")
+    driver.send(cmd="silence", alerts=["*"], for_s=60, by="b" * 1000, comment="c" * 5000)
+    (alert,) = (await driver.alerted(lambda told: "silenced" in told["alerts"][0]["muted"]))["alerts"]
+    assert len(alert["muted"]) == MAX_WORDS
+    driver.send(cmd="quit")
+    await driver.expect("ended")
+    await driver.over()
+    assert driver.writer.close(10)
+
+
+async def test_sinks_are_told_while_the_run_goes_on(tmp_path: Path) -> None:
+    """What was delivered, before the end tells it again."""
+    driver = Driver(tmp_path / "runs.db", alerts_every_s=0.0)
+    await driver.expect("ready")
+    driver.send(cmd="start", url="memory://", rate=1000, rules=[BUSY], sinks=[{"kind": "log"}])
+    await driver.expect("started")
+    (sink,) = (await driver.alerted(lambda told: told["sinks"][0]["delivered"] > 0))["sinks"]
+    assert SinkStatus.from_dict(sink).delivered == 1
+    driver.send(cmd="quit")
+    assert [sink["name"] for sink in (await driver.expect("ended"))["sinks"]] == ["log"]
+    await driver.over()
+    assert driver.writer.close(10)
+
+
+def test_what_is_told_of_alerts_is_bounded() -> None:
+    """As many rules as a run may have, with all that can be said of each."""
+    words = "\N{SNOWMAN}" * 10_000
+    rule = AlertRule("n" * 64, parse("pending > 5"), summary="s" * 1000, description="d" * 1000)
+    state = AlertState(rule, AlertPhase.RECOVERING, 1_800_000_000.123456, 1 / 3, math.nan, words, words)
+    alert = AlertNow.of(state)
+    assert (alert.value, alert.threshold) == (0.333333, None)
+    assert AlertNow.from_dict(json.loads(json.dumps(alert.to_dict()))) == alert
+    sink = SinkStatus("n" * 64, 1, 1, 1, 1, 1.0, words[:300], 1.0, 1.0, "w" * 300)
+    assert len(json.dumps({"alerts": [alert.to_dict()] * MAX_RULES, "sinks": [sink.to_dict()] * 20})) < 1_000_000
+
+
 async def test_telemetry_is_told_where_it_changed(tmp_path: Path) -> None:
     """Where it goes is told at once, and whether it arrives whenever that has changed: at most every so often, before
     the end of a run, and after the end of the worker; what is as before is not told again."""
@@ -337,7 +441,9 @@ class Process:
         self.process.stdin.flush()
 
     def expect(self, event: str) -> Mapping[str, Any]:
-        reply = self.replies.get(timeout=WAIT_S)
+        reply: Mapping[str, Any] | None = {"event": "alerts"}
+        while reply is not None and reply["event"] == "alerts" != event:
+            reply = self.replies.get(timeout=WAIT_S)
         assert reply is not None, self.said.getvalue().decode()
         assert reply["event"] == event, reply
         return reply
@@ -471,6 +577,39 @@ def test_process_tells_that_its_telemetry_does_not_arrive(tmp_path: Path, protoc
     assert metrics.lost > 0
     # Over HTTP the exporter tries again: its last words are of the attempt, or of giving up, by chance of its pauses.
     assert re.search("refused|max retries", metrics.last_reason or "")
+
+
+def test_process_that_nobody_reads_sends_all_the_same(tmp_path: Path) -> None:
+    """A pipe that is full holds up what is told, not the load, nor the end of the process."""
+    receive, send = os.pipe()
+    os.set_blocking(send, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(send, b"x" * 65_536)
+    os.set_blocking(send, True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eventbus", "worker", "--store", str(tmp_path / "runs.db")],
+        stdin=subprocess.PIPE,
+        stdout=send,
+        env={name: value for name, value in os.environ.items() if not name.startswith("OTEL_")},
+    )
+    os.close(send)
+    assert process.stdin is not None
+    reader = StoreReader(tmp_path / "runs.db")
+    deadline = time.monotonic() + WAIT_S
+    try:
+        process.stdin.write(b'{"cmd": "start", "url": "memory://", "rate": 1000, "duration_s": 0.5}\n')
+        process.stdin.flush()
+        while not (runs := reader.runs()) or not runs[0].status.is_over:
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.02)
+        process.stdin.close()
+        assert process.wait(WAIT_S) == 0
+    finally:
+        process.kill()
+        os.close(receive)
+    assert runs[0].report is not None
+    assert runs[0].report["accepted"] == runs[0].report["acked"] == 500
 
 
 @pytest.mark.integration

@@ -1,8 +1,9 @@
 """Alerts: what fires now and what fired, the rules of the next run, and who is told. Rules are evaluated in the run's
-worker, never here: the page only shows what the store keeps of it."""
+worker, never here: the page only shows what that tells and what the store keeps of it."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,41 +15,34 @@ from dashboard import style, widgets
 from dashboard.alert_rules import rules_of, rules_path
 from dashboard.alert_silences import SilenceBook
 from dashboard.alert_sinks import SinkTests
-from dashboard.alert_states import MAX_HISTORY, SIGNS, Change, Standing, history, standings
+from dashboard.alert_states import MAX_HISTORY, SIGNS, Change, firings, history, standings
 from dashboard.control import LoadStatus
 from dashboard.source import RunSource
-from dashboard.views import alerts_notice, run_choice
+from dashboard.views import alerts_cards, alerts_notice, run_choice
+from dashboard.views.alerts_cards import PHASES
+from dashboard.views.alerts_delivery import delivery
 from dashboard.views.alerts_rules import rules_tab
 from dashboard.views.alerts_sinks import sinks_tab
-from dashboard.views.alerts_steer import Steering, acknowledge_button, steering
-from eventbus.alerts import AlertPhase
+from dashboard.views.alerts_steer import steering
+from eventbus.alerts import AlertNow, SinkStatus
 from eventbus.observe.run import AlertChange, RunInfo, RunStatus, StoreError
 
 REFRESH_S = 1.0
-ACTIVE_HEIGHT, HISTORY_HEIGHT = 300, 290
-"""In pixels, and always the same, so that nothing moves when an alert begins or ends."""
+HISTORY_HEIGHT = 290
+"""In pixels, from the first change on. It is the last thing on the page, so that nothing moves when that comes."""
 FEW = 50
 """Changes sent with each refresh unless somebody asks for all."""
 TABS = ("Now and history", "Rules", "Sinks")
-SEVERITIES = {
-    "critical": ("red", "error"),
-    "warning": ("orange", "warning"),
-    "info": ("blue", "info"),
-}
-PHASES = {
-    AlertPhase.FIRING: ("red", "notifications_active", "▲"),
-    AlertPhase.PENDING: ("orange", "hourglass_top", "◔"),
-    AlertPhase.RECOVERING: ("blue", "healing", "◑"),
-    AlertPhase.NO_DATA: ("gray", "help", "?"),
-    AlertPhase.RESOLVED: ("green", "check_circle", "✓"),
-    AlertPhase.INACTIVE: ("gray", "circle", "○"),
-}
 
 
 class Control(Protocol):
     """What the page asks of LoadControl."""
 
     def status(self) -> LoadStatus: ...
+
+    def alerts_now(self) -> Sequence[AlertNow]: ...
+
+    def sinks_now(self) -> Sequence[SinkStatus]: ...
 
     def silence(self, alerts: Sequence[str], for_s: float, by: str, comment: str = "") -> None: ...
 
@@ -97,22 +91,25 @@ def _now(source: RunSource, control: Control, desk: Desk) -> None:
     except StoreError as error:
         run_choice.store_trouble(error)
         return
-    active = [steer.with_silence(one) for one in standings(changes, rules)]
-    _counts(run, active)
-    _active(run, active, steer)
+    seen = control.status()
+    live = control.alerts_now() if seen.run_id == run.run_id else ()
+    found = [steer.with_silence(one) for one in standings(changes, rules, live)]
+    fired, at_s = firings(changes), _at_s(run, changes)
+    alerts_cards.counts(found, _moment(run))
+    left, right = st.columns([3, 2], gap="small")
+    with left:
+        alerts_cards.cards(run, found, fired, steer, at_s)
+    with right:
+        alerts_cards.lines(run, found, fired, at_s)
+    delivery(run, seen, control.sinks_now())
     _history(run, changes, history(changes, rules))
 
 
-def _counts(run: RunInfo, active: Sequence[Standing]) -> None:
-    """How many are where; each count is always there, so that none moves."""
-    told = [one for one in active if not one.muted]
-    badges = []
-    for phase in (AlertPhase.FIRING, AlertPhase.PENDING, AlertPhase.RECOVERING):
-        colour, icon, _ = PHASES[phase]
-        number = sum(one.phase is phase for one in told)
-        badges.append(widgets.badge(colour if number else "gray", icon, f"{number} {phase}"))
-    badges.append(widgets.badge("gray", "notifications_off", f"{len(active) - len(told)} muted"))
-    st.markdown(f"{' '.join(badges)} &nbsp;:small[:gray[{_moment(run)}]]")
+def _at_s(run: RunInfo, changes: Sequence[AlertChange]) -> float:
+    """Until when a run's alerts stood as they stand: now, or its end; of one that broke off, its last change."""
+    if not run.status.is_over:
+        return time.time()
+    return run.ended_wall_s or max((change.wall_s for change in changes), default=run.started_wall_s)
 
 
 def _moment(run: RunInfo) -> str:
@@ -123,49 +120,11 @@ def _moment(run: RunInfo) -> str:
     return "Now. Evaluated by the run itself, four times a second, whether this page is open or not."
 
 
-def _active(run: RunInfo, active: Sequence[Standing], steer: Steering) -> None:
-    with st.container(height=ACTIVE_HEIGHT, border=True, gap="small", key="active_alerts"):
-        if not active:
-            over = run.status.is_over
-            st.markdown(
-                f":material/check_circle: **No alert {'fired at the end' if over else 'is firing'}.** "
-                ":gray[What fired before is in the history below.]"
-            )
-        for one in active:
-            _card(one, steer)
-
-
-def _card(one: Standing, steer: Steering) -> None:
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", border=True):
-        with st.container(gap="xxsmall", width="stretch"):
-            st.markdown(f"{_phase(one)} {_severity(one.severity)} **{widgets.plain(one.text)}**")
-            st.markdown(
-                f":small[:gray[Since {widgets.plain(widgets.clock(one.since_s))}, at] **{widgets.plain(one.value)}** "
-                f":gray[against {widgets.plain(one.threshold)} &nbsp;·&nbsp; {widgets.plain(one.rule)}"
-                f"{': ' + widgets.plain(one.expression) if one.expression else ''}]]"
-            )
-            if one.what_to_do:
-                st.markdown(f":small[:material/lightbulb: {widgets.plain(one.what_to_do)}]")
-            if one.muted:
-                st.markdown(f":small[:material/notifications_off: Nobody is told: {widgets.plain(one.muted)}.]")
-        if one.phase.fires:
-            acknowledge_button(one.rule, one.since_s, steer)
-
-
-def _phase(one: Standing) -> str:
-    colour, icon, _ = PHASES[one.phase]
-    if one.muted:
-        colour, icon = "gray", "notifications_off"
-    word = style.words(str(one.phase))
-    return widgets.badge(colour, icon, f"{word}, muted" if one.muted else word)
-
-
-def _severity(severity: str) -> str:
-    colour, icon = SEVERITIES.get(severity, ("gray", "label"))
-    return widgets.badge(colour, icon, severity)
-
-
 def _history(run: RunInfo, changes: Sequence[AlertChange], told: Sequence[Change]) -> None:
+    if not told:
+        widgets.heading("History", "newest first")
+        st.caption("No alert changed its state in this run.")
+        return
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         with st.container(width="content"):
             widgets.heading("History", "newest first")
@@ -177,10 +136,6 @@ def _history(run: RunInfo, changes: Sequence[AlertChange], told: Sequence[Change
                 help=f"The newest {FEW} changes, or up to {MAX_HISTORY:,}.",
             )
     shown = told if everything or run.status.is_over else told[:FEW]
-    if not shown:
-        with st.container(height=HISTORY_HEIGHT, border=True, vertical_alignment="center"):
-            st.markdown(":gray[No alert changed its state in this run.]", text_alignment="center")
-        return
     st.dataframe(
         [_row(change) for change in shown],
         key="alert_history",
@@ -218,5 +173,8 @@ def _columns() -> dict[str, Any]:
         "Rule": text(width=150),
         "Value": text(width=85),
         "Threshold": text(width=85),
-        "Nobody told": text(help="Why nobody was told of it; empty where people were told, or would have been."),
+        "What": text(width=400),
+        "Nobody told": text(
+            width=180, help="Why nobody was told of it; empty where people were told, or would have been."
+        ),
     }

@@ -24,6 +24,17 @@ from eventbus.observe.run import RunInfo, StoreError
 NEW = ""
 """In the list: a rule that does not exist yet."""
 CHART_HEIGHT = 230
+EXAMPLES = "\n".join(
+    [
+        ":gray[Here stands, as soon as the expression can be read, what it would have done in this run. As in:]\n",
+        "- `p99(ack_latency, 10s) > 250ms` &nbsp;:gray[acks are slow]",
+        "- `ratio(failed, settled, 1m) > 1%` &nbsp;:gray[messages are lost]",
+        "- `rate(acked, 10s) < 95% * rate(offered, 10s)` &nbsp;:gray[acks fall behind]",
+        "- `pending >= 90% * window_limit` &nbsp;:gray[the window fills]",
+        "- `increase(ack_timeouts, 1m) > 0 and connected == 1` &nbsp;:gray[both at the same time]",
+    ]
+)
+"""What to type, where nothing was typed yet; each can be read."""
 _REVISION, _NEXT = "alert_form", "alert_rule_next"
 """Session state: counted up with each save, so that the form begins again with what is kept; the rule to show then."""
 
@@ -195,8 +206,8 @@ def _preview(source: RunSource, control: run_choice.Control, checked: Checked) -
         with st.container(border=True, gap="xsmall"):
             widgets.heading("Would it have fired?", rule.expression.text if rule else "")
             if rule is None:
-                with st.container(height=CHART_HEIGHT, border=False, vertical_alignment="center"):
-                    st.markdown(":gray[The chart comes with an expression that can be read.]", text_alignment="center")
+                with st.container(height=CHART_HEIGHT, border=False):
+                    st.markdown(EXAMPLES)
                 return
             _drawn(run, alert_preview.preview(rule, source.each_sample(run.run_id, limit=alert_preview.MAX_SAMPLES)))
     except StoreError as error:

@@ -47,7 +47,10 @@ def _sinks(path: Path, tests: SinkTests, was_running: bool) -> None:
         )
     _test(file, rows, tests)
     _adding(file)
-    st.caption(f"Kept in `{str(path).replace('`', '')}`. All that a sink can say: `docs/alerts.md`.")
+    st.caption(
+        f"Kept in `{str(path).replace('`', '')}`. All that a sink can say: `docs/alerts.md`. What became of what a run "
+        "had to tell, while it goes on: tab **Now and history**."
+    )
 
 
 def _table(rows: list[SinkRow], newest: SinkTest | None) -> None:

@@ -1,6 +1,7 @@
 """Expressions over the samples of a run, the thresholds that judge it and the alerts that tell of it."""
 
-from eventbus.alerts.defaults import default_rules
+from eventbus.alerts.alert_now import AlertNow
+from eventbus.alerts.defaults import default_rules, rules_in_use
 from eventbus.alerts.engine import AlertEngine, AlertPhase, AlertState, fingerprint
 from eventbus.alerts.expression import Comparison, Evaluation, parse
 from eventbus.alerts.history import History
@@ -23,6 +24,7 @@ from eventbus.alerts.threshold import (
 
 __all__ = [
     "AlertEngine",
+    "AlertNow",
     "AlertPhase",
     "AlertRule",
     "AlertState",
@@ -48,6 +50,7 @@ __all__ = [
     "parse",
     "rules_from",
     "rules_from_plain",
+    "rules_in_use",
     "sinks_from",
     "sinks_from_plain",
     "thresholds_from",

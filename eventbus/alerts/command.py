@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eventbus.alerts.defaults import default_rules
+from eventbus.alerts.defaults import ACK_TIMEOUT_S, MAX_PENDING, default_rules, rules_in_use
 from eventbus.alerts.notify import Sink, SinkStatus, try_sinks
 from eventbus.alerts.quantity import duration_s, duration_text
 from eventbus.alerts.rule import AlertRule
@@ -111,6 +111,7 @@ def check(file: Path, json_out: str | None) -> int:
     _check_writable(json_out)
     if rules:
         _print(_rule_table(rules), json_out)
+        _tell_along(rules, json_out)
     if sinks:
         _print(_sink_table(sinks), json_out)
     _write_json(
@@ -183,6 +184,15 @@ def _rule_table(rules: Sequence[AlertRule]) -> Table:
             Text(rule.summary),
         )
     return table
+
+
+def _tell_along(rules: Sequence[AlertRule], json_out: str | None) -> None:
+    """Default rules that the run gets too, since these are inhibited by them."""
+    used = rules_in_use(rules, max_pending=MAX_PENDING, ack_timeout_s=ACK_TIMEOUT_S)
+    along = [rule.name for rule in used[len(rules) :]]
+    if along:
+        words = "default rule comes" if len(along) == 1 else "default rules come"
+        Console(stderr=json_out == "-").print(f"The {words} along, to inhibit: {', '.join(along)}", markup=False)
 
 
 def _sink_table(sinks: Sequence[Sink]) -> Table:

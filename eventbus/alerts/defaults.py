@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from eventbus.alerts.expression import parse
+from eventbus.alerts.quantity import duration_text
 from eventbus.alerts.rule import ERROR_RATIO_LIMIT, ERROR_RATIO_MIN_SETTLED, PENDING_LIMIT, AlertRule
 
 PENDING = "pending"
@@ -17,13 +20,18 @@ NO_ACKS = "no_acks"
 BURN_FAST = "error_budget_fast"
 BURN_SLOW = "error_budget_slow"
 
+MAX_PENDING, ACK_TIMEOUT_S = 10_000, 5.0
+"""Of a run that says nothing else, as ``connect`` has them."""
 OBJECTIVE = 0.999
 """Share of messages that should be acked; what may fail is the error budget that the burn rates are of."""
 FAST_FACTOR, SLOW_FACTOR = 14.4, 6.0
-"""How many times faster than allowed the budget is used up: those of Google's SRE workbook, whose windows of 1 h and
-6 h are 1 and 6 minutes here, since a run lasts minutes and not a month."""
+"""How many times faster than allowed the budget is used up: those of Google's SRE workbook, chapter 5, whose windows of
+1 h and 6 h are 1 and 6 minutes here, since a run lasts minutes and not a month."""
+SHORT_WINDOW = 12
+"""Each burn rate must also be seen in a window so many times shorter, as the workbook has it: the long one says that it
+matters, the short one that it still goes on, so that the alert ends soon after its cause."""
 _BURN_MIN_SETTLED = 500
-"""Below it, a single failure would be more than the slow burn rate."""
+"""In the long window; below it, a single failure would be more than the slow burn rate."""
 
 
 def default_rules(*, max_pending: int, ack_timeout_s: float) -> tuple[AlertRule, ...]:
@@ -40,6 +48,24 @@ def default_rules(*, max_pending: int, ack_timeout_s: float) -> tuple[AlertRule,
         *_errors(),
         *_burn_rates(),
     )
+
+
+def rules_in_use(rules: Sequence[AlertRule] | None, *, max_pending: int, ack_timeout_s: float) -> tuple[AlertRule, ...]:
+    """The rules of a run that brings ``rules``: these, and the default ones that they are inhibited by; with None all
+    the default ones."""
+    defaults = default_rules(max_pending=max_pending, ack_timeout_s=ack_timeout_s)
+    if rules is None:
+        return defaults
+    known = {rule.name: rule for rule in defaults} | {rule.name: rule for rule in rules}
+    needed: dict[str, None] = {}
+    waiting = [name for rule in rules for name in rule.inhibited_by]
+    while waiting:
+        name = waiting.pop()
+        if name in known and name not in needed:
+            needed[name] = None
+            waiting += known[name].inhibited_by
+    own = {rule.name for rule in rules}
+    return (*rules, *(rule for rule in defaults if rule.name in needed and rule.name not in own))
 
 
 def _disconnected() -> AlertRule:
@@ -148,20 +174,30 @@ def _errors() -> tuple[AlertRule, ...]:
 
 
 def _burn_rates() -> tuple[AlertRule, ...]:
-    budget = 1 - OBJECTIVE
-    return tuple(
-        AlertRule(
-            name,
-            parse(f"ratio(failed, settled, {window}) > {factor * budget * 100:.4g}%"),
-            no_data="ok",
-            severity=severity,
-            min_samples=_BURN_MIN_SETTLED,
-            inhibited_by=(DISCONNECTED,),
-            summary=f"Failures of the {words} use up the error budget {factor:g} times too fast",
-            description=f"The objective is that {OBJECTIVE * 100:g} % of the messages are acked.",
-        )
-        for name, window, words, factor, severity in (
-            (BURN_FAST, "1m", "last minute", FAST_FACTOR, "critical"),
-            (BURN_SLOW, "6m", "last 6 minutes", SLOW_FACTOR, "warning"),
-        )
+    return (
+        _burn_rate(BURN_FAST, 60, "last minute", FAST_FACTOR, "critical"),
+        _burn_rate(BURN_SLOW, 360, "last 6 minutes", SLOW_FACTOR, "warning"),
     )
+
+
+def _burn_rate(name: str, window_s: float, words: str, factor: float, severity: str) -> AlertRule:
+    """Over two windows. What was sent to a broker that does not answer fails in a burst at each ack timeout: between
+    two of them nothing is settled, and the short window says nothing; that alone must not end the alert."""
+    limit = f"{factor * (1 - OBJECTIVE) * 100:.4g}%"
+    short_s = window_s / SHORT_WINDOW
+    long, short = (f"ratio(failed, settled, {duration_text(seconds)}) > {limit}" for seconds in (window_s, short_s))
+    return AlertRule(
+        name,
+        parse(f"{long} and {short}"),
+        no_data="ok",
+        keep_firing_s=short_s,
+        severity=severity,
+        min_samples=_BURN_MIN_SETTLED,
+        inhibited_by=(DISCONNECTED,),
+        summary=f"Failures of the {words} use up the error budget {factor:g} times too fast, and still do",
+        description=f"The objective is that {OBJECTIVE * 100:g} % of the messages are acked.",
+    )
+
+
+STANDARD = default_rules(max_pending=MAX_PENDING, ack_timeout_s=ACK_TIMEOUT_S)
+"""To know the names, and who inhibits whom."""

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from eventbus.alerts.defaults import STANDARD
 from eventbus.alerts.expression import Evaluation
 from eventbus.alerts.history import History
 from eventbus.alerts.rule import AlertRule, check_together
@@ -90,12 +91,13 @@ def fingerprint(rule: str, labels: Mapping[str, str]) -> str:
 class AlertEngine:
     """The alerts of one run. ``evaluate`` at each sample, or each second; not for several threads at once.
 
-    Raises ConfigError for rules that cannot be together: two of one name, or inhibited by one that is not there.
+    Raises ConfigError for rules that cannot be together: two of one name, or inhibited by one that is neither there nor
+    a default one. A default one that is not there inhibits nothing: ``rules_in_use`` adds it.
     """
 
     def __init__(self, rules: Iterable[AlertRule]) -> None:
         self.rules = tuple(rules)
-        wrong = check_together(self.rules)
+        wrong = check_together(self.rules, STANDARD)
         if wrong is not None:
             raise ConfigError(f"alert rules: {wrong[1]}")
         self._alerts = {rule.name: _Alert(rule) for rule in self.rules}
@@ -193,7 +195,8 @@ class AlertEngine:
         if silence is not None:
             return str(silence)
         for name in alert.rule.inhibited_by:
-            if self._alerts[name].phase.fires:
+            other = self._alerts.get(name)
+            if other is not None and other.phase.fires:
                 return f"inhibited by {name}"
         return ""
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eventbus.alerts.history import History
-from eventbus.alerts.parser import MAX_LENGTH, MAX_WINDOW_S, MIN_WINDOW_S, parse_terms
+from eventbus.alerts.parser import MAX_LENGTH, MAX_WINDOW_S, MIN_WINDOW_S, Parsed, parse_terms
 from eventbus.alerts.quantity import Dimension, shown
 from eventbus.alerts.term import Constant, Term, fit
 
@@ -31,8 +31,10 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
 class Evaluation:
     """What a comparison said at one time. value: of its left side; threshold: of its right; holds: whether it is true.
 
-    None where the samples do not say enough. samples: the fewest values that any of its figures rests on: latencies for
-    those of a distribution, messages for a ratio (those of its second counter), samples of the run for all others.
+    None where the samples do not say enough. With ``and`` the first two are of the first comparison.
+    samples: the fewest values that any of its figures rests on: latencies for those of a distribution, messages for a
+    ratio (those of its second counter), samples of the run for all others. What follows an ``and`` is not counted, so
+    that a short window beside a long one may hold less; without any value it says nothing all the same.
     """
 
     value: float | None
@@ -47,6 +49,8 @@ class Comparison:
 
     text: on one line. op: one of < <= > >= == !=. window_s: the longest window, None where there is none.
     whole_run: at least one figure is of the whole run. dimension: what both sides are numbers of.
+    also: what must hold besides, each after an ``and``. The first comparison is the one that is shown, drawn, and
+    cleared by; all the rest here but text, window_s and whole_run is of it alone.
     """
 
     text: str
@@ -56,9 +60,17 @@ class Comparison:
     dimension: Dimension = field(compare=False, repr=False)
     left: Term = field(compare=False, repr=False)
     right: Term = field(compare=False, repr=False)
+    also: tuple[Comparison, ...] = field(default=(), compare=False, repr=False)
 
     def evaluate(self, history: History) -> Evaluation:
-        """Both sides by ``history``, and whether it holds."""
+        """Both sides by ``history``, and whether it holds: not where one part does not, and else nothing where one part
+        says nothing."""
+        first = self._alone(history)
+        holds = [first.holds, *(part.evaluate(history).holds for part in self.also)]
+        together = False if False in holds else None if None in holds else True
+        return Evaluation(first.value, first.threshold, together, first.samples)
+
+    def _alone(self, history: History) -> Evaluation:
         left, right = self.left.read(history), self.right.read(history)
         samples = int(min(left.samples, right.samples))
         if left.value is None or right.value is None:
@@ -88,17 +100,28 @@ class Comparison:
 
 def parse(text: str) -> Comparison:
     """``text`` as a comparison. Raises ConfigError: "expression, column N: ...", on one line, with what is allowed."""
-    left, op, right = parse_terms(text)
-    windows = [*left.windows(), *right.windows()]
-    lasting = [window for window in windows if window]
-    dimension = fit(left, right)
+    first, *rest = [_comparison(parsed) for parsed in parse_terms(text)]
+    if not rest:
+        return first
+    return replace(
+        first,
+        text=" ".join(text.split()),
+        window_s=max((part.window_s for part in (first, *rest) if part.window_s), default=None),
+        whole_run=any(part.whole_run for part in (first, *rest)),
+        also=tuple(rest),
+    )
+
+
+def _comparison(parsed: Parsed) -> Comparison:
+    windows = [*parsed.left.windows(), *parsed.right.windows()]
+    dimension = fit(parsed.left, parsed.right)
     assert dimension is not None, "parse_terms refuses what does not fit"
     return Comparison(
-        text=" ".join(text.split()),
-        op=op,
-        window_s=max(lasting, default=None),
+        text=" ".join(parsed.text.split()),
+        op=parsed.op,
+        window_s=max((window for window in windows if window), default=None),
         whole_run=None in windows,
         dimension=dimension,
-        left=left,
-        right=right,
+        left=parsed.left,
+        right=parsed.right,
     )

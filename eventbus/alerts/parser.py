@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import cache
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
@@ -33,7 +33,8 @@ MAX_WINDOW_S = 3600.0
 """How far back a window may reach: what samples within it need is kept in memory."""
 
 _GRAMMAR = f"""
-start: sum OP sum
+start: comparison (AND comparison)*
+comparison: sum OP sum
 ?sum: product | sum (PLUS | MINUS) product -> calculation
 ?product: signed | product (TIMES | DIVIDED) signed -> calculation
 ?signed: atom | MINUS atom -> negation
@@ -42,6 +43,7 @@ start: sum OP sum
     | NAME -> name
     | "(" sum ")"
 ?argument: NAME | NUMBER
+AND: "and"
 OP: "<=" | ">=" | "==" | "!=" | "<" | ">"
 PLUS: "+"
 MINUS: "-"
@@ -56,6 +58,7 @@ _WORDS: Mapping[str, str] = {
     "NAME": "a metric or function",
     "NUMBER": "a number",
     "OP": "a comparison (< <= > >= == !=)",
+    "AND": "and",
     "PLUS": "+",
     "MINUS": "-",
     "TIMES": "*",
@@ -66,14 +69,15 @@ _WORDS: Mapping[str, str] = {
     "$END": "the end",
 }
 
-_HINTS: Mapping[str, str] = {  # what people write after a whole comparison -> what to do instead
-    "and": "one comparison each; write two",
-    "or": "one comparison each; write two",
+_HINTS: Mapping[str, str] = {
+    # what people write after a whole comparison -> what to do instead
+    "or": "write two rules or thresholds, one for each",
     "not": "turn the comparison round",
-    "&": "one comparison each; write two",
-    "|": "one comparison each; write two",
-    "<": "one comparison each; write two",
-    ">": "one comparison each; write two",
+    "AND": "write and in small letters",
+    "&": "write and between two comparisons",
+    "|": "write two rules or thresholds, one for each",
+    "<": "write and between two comparisons",
+    ">": "write and between two comparisons",
 }
 
 _OTHER_NAMES: Mapping[str, str] = {
@@ -97,22 +101,46 @@ _OTHER_NAMES: Mapping[str, str] = {
 _PERCENTILE = re.compile(r"p([0-9]+(?:\.[0-9]+)?)")
 
 
-def parse_terms(text: str) -> tuple[Term, str, Term]:
-    """Left side, comparison, right side of ``text``. Raises ConfigError with column and cause, on one line."""
+class Parsed(NamedTuple):
+    """One comparison: its two sides, what is between them, and the part of the text that it is."""
+
+    left: Term
+    op: str
+    right: Term
+    text: str
+
+
+def parse_terms(text: str) -> list[Parsed]:
+    """The comparisons of ``text``, at least one, with ``and`` between them. Raises ConfigError with column and cause,
+    on one line."""
     if len(text) > MAX_LENGTH:
         _refuse(MAX_LENGTH, f"longer than {MAX_LENGTH} characters; split it")
     try:
         tree = _lark().parse(text)
     except UnexpectedInput as error:
         _refuse_syntax(text, error)
-    first, op, second = tree.children
-    assert isinstance(op, Token)
-    left, right = _term(first), _term(second)
+    found: list[Parsed] = []
+    start = 0
+    for number in range(0, len(tree.children), 2):
+        end = len(text)
+        if number + 1 < len(tree.children):
+            end = _token(tree.children[number + 1]).start_pos or 0
+        found.append(_comparison(tree.children[number], start, text[start:end]))
+        start = end + len("and")
+    return found
+
+
+def _comparison(tree: Tree[Token] | Token, start: int, text: str) -> Parsed:
+    """One comparison, whose text begins at ``start``."""
+    assert isinstance(tree, Tree)
+    op = _token(tree.children[1])
+    left, right = _term(tree.children[0]), _term(tree.children[2])
     if isinstance(left, Constant) and isinstance(right, Constant):
-        _refuse(1, f"compares numbers only; name a metric: {', '.join(METRICS)}")
+        at = start + len(text) - len(text.lstrip()) + 1
+        _refuse(at, f"compares numbers only; name a metric: {', '.join(METRICS)}")
     if fit(left, right) is None:
         _refuse_mix(op, left, right, "compared")
-    return left, str(op), right
+    return Parsed(left, str(op), right, text)
 
 
 @cache
@@ -137,7 +165,7 @@ def _refuse_syntax(text: str, error: UnexpectedInput) -> NoReturn:
     else:
         assert isinstance(error, UnexpectedCharacters)
         found, at, allowed = error.char, error.pos_in_stream, error.allowed
-    hint = "write == to compare" if found == "=" else ""
+    hint = "write == to compare" if found == "=" else _HINTS[found] if found in ("&", "|") else ""
     if "$END" in (allowed or ()):
         hint = hint or _HINTS.get(found) or _HINTS.get(found[:1], "")
     if not hint:

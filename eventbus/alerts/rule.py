@@ -137,10 +137,11 @@ def _check_choice(name: str, given: str, allowed: tuple[str, ...]) -> None:
         raise ConfigError(f"{name} is {given[:40]!r}; use one of {', '.join(allowed)}")
 
 
-def check_together(rules: Sequence[AlertRule]) -> tuple[int, str] | None:
+def check_together(rules: Sequence[AlertRule], beside: Sequence[AlertRule] = ()) -> tuple[int, str] | None:
     """What is wrong with these in one engine, as (index of the rule, reason); None where nothing is.
 
-    Names must be unique, what inhibits must be there, and no circle of rules may mute each other.
+    Names must be unique, what inhibits must be there, and no circle of rules may mute each other. beside: others that
+    can inhibit them; one of a name that is among the rules does not count.
     """
     if len(rules) > MAX_RULES:
         return MAX_RULES, f"{len(rules)} rules; use at most {MAX_RULES}"
@@ -149,6 +150,7 @@ def check_together(rules: Sequence[AlertRule]) -> tuple[int, str] | None:
         if rule.name in names:
             return index, f"there are two rules named {rule.name!r}; give each a name of its own"
         names[rule.name] = rule
+    names = {rule.name: rule for rule in beside} | names
     for index, rule in enumerate(rules):
         for other in rule.inhibited_by:
             if other not in names:

@@ -1,4 +1,7 @@
-"""Alert rules as people write them: ``[[rules]]`` tables of a TOML file, or the same as JSON."""
+"""Alert rules as people write them: ``[[rules]]`` tables of a TOML file, or the same as JSON.
+
+A rule may be inhibited by a default one, which need not be written: the run gets it along (``defaults.rules_in_use``).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from eventbus.alerts.defaults import STANDARD
 from eventbus.alerts.quantity import quantity
 from eventbus.alerts.rule import AlertRule, check_together
 from eventbus.alerts.table import PlainSource, Source, Table, brief, items_at
@@ -42,7 +46,7 @@ def rules_from_plain(items: Any) -> tuple[AlertRule, ...]:
 
 def _rules(source: Source, key: tuple[str | int, ...]) -> tuple[AlertRule, ...]:
     rules = tuple(_rule(Table(source, at, values, "a rule")) for at, values in items_at(source, key))
-    wrong = check_together(rules)
+    wrong = check_together(rules, STANDARD)
     if wrong is not None:
         index, reason = wrong
         source.refuse((*key, index, "inhibited_by" if "inhibit" in reason else "name"), reason)

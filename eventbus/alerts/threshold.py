@@ -22,7 +22,7 @@ NAMES = ("expression", "abort", "grace")
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """A comparison that must hold for a run to pass.
+    """A comparison that must hold for a run to pass: a single one, without ``and``.
 
     abort: the run ends as soon as it does not hold, but not in the first ``grace_s`` seconds (0 to 7 days) of what is
     judged.
@@ -35,6 +35,10 @@ class Threshold:
     def __post_init__(self) -> None:
         if not 0 <= self.grace_s <= MAX_DURATION_S:
             raise ConfigError(f"grace is {self.grace_s:g} s; use 0 s to 7 days")
+        if self.expression.also:  # a verdict tells one value against one limit
+            raise ConfigError(
+                f"expression {self.expression.text[:60]!r} is two comparisons; write a threshold for each"
+            )
 
     def to_plain(self) -> str | dict[str, Any]:
         """As ``thresholds_from_plain`` reads it: the expression alone, or a table."""
@@ -130,15 +134,18 @@ def _thresholds(source: Source, key: tuple[str | int, ...]) -> tuple[Threshold, 
     found = []
     for at, item in items_at(source, key):
         if isinstance(item, str):
-            found.append(Threshold(expression_at(source, at, item)))
+            expression = expression_at(source, at, item)
+            try:
+                found.append(Threshold(expression))
+            except ConfigError as error:
+                source.refuse(at, str(error))
             continue
         table = Table(source, at, item, "a threshold")
         table.check_names(NAMES)
         expression, abort = table.expression("expression"), table.boolean("abort", False)
+        grace_s = table.seconds("grace", DEFAULT_GRACE_S)
         try:
-            found.append(Threshold(expression, abort, table.seconds("grace", DEFAULT_GRACE_S)))
+            found.append(Threshold(expression, abort, grace_s))
         except ConfigError as error:
-            if "grace" not in str(error).split()[:1]:
-                raise
-            table.refuse("grace", str(error))
+            table.refuse(str(error).split(maxsplit=1)[0], str(error))  # a refusal begins with what it is about
     return tuple(found)

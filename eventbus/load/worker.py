@@ -1,6 +1,6 @@
 """Worker: runs loads in a process of its own, on command. ``python -m eventbus worker``.
 
-One JSON object a line. Commands come on standard input:
+One JSON object a line. Commands come on standard input (worker_command.py reads them):
 
     {"cmd": "start", "url": ..., "topic": ..., "rate": ..., ...}   the names of LoadPlan; one run at a time
     {"cmd": "set", "rate": 500}                                    null: as fast as the window lets
@@ -16,10 +16,17 @@ Replies go to standard output:
     {"event": "ready"}
     {"event": "started", "run_id": ..., "url": ...}                url without user and password
     {"event": "error", "text": ...}                                a command that could not be carried out
+    {"event": "alerts", "alerts": [{"name": ..., "state": ..., "since_s": ..., "value": ..., "threshold": ...,
+        "muted": ..., "acknowledged": ...}, ...], "sinks": [{"name": ..., "delivered": ..., ...}, ...]}
     {"event": "ended", "run_id": ..., "status": ..., "error": ..., "report": {...}, "verdict": ..., "sinks": [...]}
     {"event": "telemetry", "targets": [{"signal": ..., "endpoint": ..., "exports": ..., ...}]}
 
-The last one has the names of ExportStatus. It comes after ready, every 2 s where something changed, before ended, and
+"alerts" has every rule of the run as AlertNow tells it, and every sink with the names of SinkStatus. It comes with the
+first sample, at most once a second where something changed (values to six digits), and before ended; not at all where
+there are neither rules nor sinks. At most 200 rules and 20 sinks, their texts cut: below 1 MB; the default rules take
+2 KB.
+
+"telemetry" has the names of ExportStatus. It comes after ready, every 2 s where something changed, before ended, and
 as the last line of all, since much is exported only at the end; not at all where telemetry goes nowhere.
 
 Nothing but a reply follows a bad command: what runs goes on. Standard input closing, SIGINT and SIGTERM mean quit with
@@ -29,45 +36,45 @@ a shorter drain (5 s): whoever started this process is gone, or wants it to be. 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from eventbus.alerts import AlertNow
 from eventbus.errors import ConfigError, EventBusError
-from eventbus.event import EventKind
 from eventbus.load.message import Messages
 from eventbus.load.payload import open_messages
-from eventbus.load.plan import LoadPlan, check_rate
+from eventbus.load.plan import LoadPlan
+from eventbus.load.record import RunRecord
 from eventbus.load.run import HURRIED_DRAIN_S, DrivesLoad, MakeRun
-from eventbus.load.shape import ShapeError, shape_from
+from eventbus.load.worker_command import (
+    MAX_LINE_BYTES,
+    Acknowledge,
+    Command,
+    Note,
+    Quit,
+    SetRate,
+    SetShape,
+    Silence,
+    Start,
+    Stop,
+    read_command,
+)
 from eventbus.observe import Sample, StoreWriter
 
-MAX_LINE_BYTES = 2 * 1024 * 1024
-"""A plan with the largest template has room."""
 TELEMETRY_EVERY_S = 2.0
 """Between two looks at whether telemetry arrives: soon enough for a person, and far more often than it is exported."""
+ALERTS_EVERY_S = 1.0
+"""As often as a page that shows them draws itself again."""
+_PUNCTUAL_S = 0.1
+"""A sample that comes so much too soon still counts as a second later: they are taken each 250 ms, more or less."""
 QUIT_DRAIN_S = 30.0
 """How long a quit waits for outstanding acks."""
-MAX_SILENCE_S = 7 * 86_400.0
-MAX_NOTE = 500
-"""Characters of a noted event."""
-_NOTED = (EventKind.FAULT_BEGAN, EventKind.FAULT_ENDED)
-_SETTINGS: Mapping[str, frozenset[str]] = {
-    "set": frozenset({"rate", "shape"}),
-    "silence": frozenset({"alerts", "for_s", "by", "comment"}),
-    "acknowledge": frozenset({"alert", "by"}),
-    "note": frozenset({"kind", "text"}),
-    "stop": frozenset(),
-    "quit": frozenset(),
-}
-"""Commands besides start, and what each takes."""
-_SHOWN = 80
-_EXAMPLE = '{"cmd": "stop"}'
 
 Reply = Callable[[Mapping[str, Any]], None]
+
 Drive = Callable[[LoadPlan, Messages], MakeRun]
 Telemetry = Callable[[], Sequence[Mapping[str, Any]]]
 """Where telemetry goes and whether it arrives, as plain values for JSON. Never waits."""
@@ -78,7 +85,7 @@ class Worker:
 
     drive: makes what makes the run of a plan (``eventbus.load_bus.driver``). writer: where runs are recorded; stays
     open when the worker ends. reply: takes one reply; it must not raise. telemetry: default goes nowhere.
-    telemetry_every_s: how often it is looked at.
+    telemetry_every_s, alerts_every_s: how often each is looked at, the alerts only when there is a sample.
     """
 
     def __init__(
@@ -89,6 +96,7 @@ class Worker:
         *,
         telemetry: Telemetry = tuple,
         telemetry_every_s: float = TELEMETRY_EVERY_S,
+        alerts_every_s: float = ALERTS_EVERY_S,
     ) -> None:
         self._drive = drive
         self._writer = writer
@@ -101,6 +109,9 @@ class Worker:
         self._telemetry_every_s = telemetry_every_s
         self._telemetry_told: list[Mapping[str, Any]] = []
         self._telemetry_timer: asyncio.TimerHandle | None = None
+        self._alerts_every_s = alerts_every_s
+        self._alerts_told: Mapping[str, Any] = {}
+        self._alerts_told_s = float("-inf")
 
     async def work(self) -> None:
         """Say ready, carry out commands until one of them or ``leave`` ends it, and then end what runs."""
@@ -130,7 +141,7 @@ class Worker:
         if not line.strip():
             return
         try:
-            self._carry_out(_parsed(line))
+            self._carry_out(read_command(line))
         except ConfigError as error:
             self._error(str(error))
 
@@ -139,68 +150,34 @@ class Worker:
         self._leaving.set()
         self._stop(drain_timeout_s)
 
-    def _carry_out(self, command: dict[str, Any]) -> None:
-        name = command.pop("cmd", None)
-        if name == "start":
-            self._start(command)
-            return
-        if not isinstance(name, str) or name not in _SETTINGS:
-            raise ConfigError(f"unknown command {_short(name)}; known are start, {', '.join(_SETTINGS)}")
-        if unknown := set(command) - _SETTINGS[name]:
-            raise ConfigError(f"unknown setting {_short(min(unknown))} of command {name!r}")
-        match name:
-            case "set":
-                self._set(command)
-            case "silence":
-                self._silence(command)
-            case "acknowledge":
-                self._going_on("alerts could be acknowledged").acknowledge(
-                    _text(command, "alert"), _text(command, "by", "somebody")
-                )
-            case "note":
-                self._note(command)
-            case "quit":
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case Start(plan):
+                self._start(plan)
+            case SetRate(rate):
+                self._going_on("rate could be changed").set_rate(rate)
+            case SetShape(shape):
+                self._going_on("shape could be changed").set_shape(shape)
+            case Silence(names, for_s, by, comment):
+                self._going_on("alerts could be silenced").record.silence(names, for_s, by, comment)
+            case Acknowledge(name, by):
+                self._going_on("alerts could be acknowledged").record.acknowledge(name, by)
+            case Note(kind, text):
+                self._going_on("events could be noted").record.note(kind, text)
+            case Quit():
                 self.leave(QUIT_DRAIN_S)
-            case _ if self._task is None:
+            case Stop() if self._task is None:
                 raise ConfigError("no run is going on that could be stopped")
-            case _:
+            case Stop():
                 self._stop(None)
 
-    def _start(self, settings: dict[str, Any]) -> None:
+    def _start(self, plan: LoadPlan) -> None:
         if self._leaving.is_set():
             raise ConfigError("the worker is ending: start another one")
         if self._task is not None:
             raise ConfigError("a run is going on already: stop it first")
-        plan = LoadPlan.from_dict(settings)
+        self._alerts_told, self._alerts_told_s = {}, float("-inf")
         self._task = asyncio.get_running_loop().create_task(self._one_run(plan), name="ackscope-run")
-
-    def _set(self, command: Mapping[str, Any]) -> None:
-        if len(command) != 1:
-            raise ConfigError("command 'set' needs a rate in messages per second (null for no limit), or a shape")
-        if "rate" in command:
-            rate = check_rate(command["rate"])
-            self._going_on("rate could be changed").set_rate(rate)
-            return
-        try:
-            shape = shape_from(command["shape"])
-        except ShapeError as error:
-            raise ConfigError(str(error)) from error
-        self._going_on("shape could be changed").set_shape(shape)
-
-    def _silence(self, command: Mapping[str, Any]) -> None:
-        names, for_s = command.get("alerts"), command.get("for_s")
-        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            raise ConfigError("command 'silence' needs alerts, a list of their names, or [\"*\"]")
-        if isinstance(for_s, bool) or not isinstance(for_s, (int, float)) or not 0 < for_s <= MAX_SILENCE_S:
-            raise ConfigError(f"command 'silence' needs for_s, seconds from more than 0 to {MAX_SILENCE_S:,.0f}")
-        by, comment = _text(command, "by", "somebody"), _text(command, "comment", "")
-        self._going_on("alerts could be silenced").silence(names, for_s, by, comment)
-
-    def _note(self, command: Mapping[str, Any]) -> None:
-        kind, text = _text(command, "kind"), _text(command, "text")
-        if kind not in _NOTED:
-            raise ConfigError(f"kind is {_short(kind)}; use {' or '.join(_NOTED)}")
-        self._going_on("events could be noted").note(EventKind(kind), text[:MAX_NOTE])
 
     def _going_on(self, what: str) -> DrivesLoad:
         if self._run is None:
@@ -240,6 +217,7 @@ class Worker:
         finally:
             run, self._run, self._task = self._run, None, None  # what follows "ended" may be a start
             if run is not None and end is not None:
+                self._tell_alerts(run.record)
                 self.tell_telemetry()
                 self._reply({"event": "ended", "run_id": run.run_id, **end})
 
@@ -254,6 +232,18 @@ class Worker:
         if error is not None and not self._store_error_told:
             self._store_error_told = True
             self._error(str(error))
+        now_s = asyncio.get_running_loop().time()
+        if self._run is not None and now_s - self._alerts_told_s >= self._alerts_every_s - _PUNCTUAL_S:
+            self._tell_alerts(self._run.record)
+
+    def _tell_alerts(self, record: RunRecord) -> None:
+        """Tell how alerts and sinks stand, unless nothing changed since it was told last."""
+        alerts = [AlertNow.of(state).to_dict() for state in record.alerts()]
+        sinks = [status.to_dict() for status in record.sinks()]
+        told = {"alerts": alerts, "sinks": sinks}
+        if told != self._alerts_told and (alerts or sinks):
+            self._alerts_told, self._alerts_told_s = told, asyncio.get_running_loop().time()
+            self._reply({"event": "alerts", **told})
 
     def _error(self, text: str) -> None:
         self._reply({"event": "error", "text": " ".join(text.split())})
@@ -297,27 +287,3 @@ def read_lines(
     thread = threading.Thread(target=read, name="ackscope-commands", daemon=True)
     thread.start()
     return thread
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    if len(line) > MAX_LINE_BYTES:
-        raise ConfigError(f"a command of more than {MAX_LINE_BYTES:,} bytes; commands are one JSON object a line")
-    try:
-        command = json.loads(line)
-    except (ValueError, RecursionError) as error:  # the line is not repeated: it may hold a password
-        raise ConfigError(f"a command is not JSON ({error}); send one object a line, as {_EXAMPLE}") from error
-    if not isinstance(command, dict):
-        raise ConfigError(f"a command is a JSON object, as {_EXAMPLE}")
-    return command
-
-
-def _text(command: Mapping[str, Any], name: str, default: str | None = None) -> str:
-    value = command.get(name, default)
-    if not isinstance(value, str):
-        raise ConfigError(f"{name} is {_short(value)}; give it as text")
-    return value
-
-
-def _short(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"

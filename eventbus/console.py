@@ -60,6 +60,15 @@ def _section(formatter: click.HelpFormatter, heading: str, rows: Sequence[tuple[
             formatter.write_dl(rows)
 
 
+def store_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option of a command that reads or writes a store; what: to begin its help with."""
+    return click.option(
+        "--store",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help=f"{what} Default: where the dashboard looks, runs.db in $ACKSCOPE_HOME or in the user's state folder.",
+    )
+
+
 def check_writable(path: Path) -> None:
     """Before anything is sent: a run whose result cannot be kept is of no use. Raises ConfigError."""
     if path.is_dir() or not path.parent.is_dir():

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from eventbus.alerts import Threshold, parse, rules_from, sinks_from
+from eventbus.alerts import parse
 from eventbus.clock import SystemClock
 from eventbus.config import AckStrategy
-from eventbus.console import Converted, HeadedCommand, check_writable, set_up_log, write
+from eventbus.console import Converted, HeadedCommand, check_writable, set_up_log, store_option, write
 from eventbus.errors import ConfigError
 from eventbus.load.loop import new_event_loop
 from eventbus.load.option_text import (
+    dask_from,
     duration_or_none_from,
     header_from,
     rate_from,
@@ -27,22 +27,23 @@ from eventbus.load.option_text import (
     topic_from,
 )
 from eventbus.load.payload import open_messages
-from eventbus.load.plan import LoadPlan, WeightedTopic, parse_duration
-from eventbus.load.plan_file import plan_from
+from eventbus.load.plan import LoadPlan, parse_duration
+from eventbus.load.plan_options import plan_of
 from eventbus.load.plan_text import plan_text
 from eventbus.load.presets import PRESETS
-from eventbus.load.setting import SettingRefused
-from eventbus.load.shape import Ramp
 from eventbus.load_bus import driver
 from eventbus.observe import StoreWriter, default_store_path
+from eventbus.telemetry.environment import Target
 from eventbus.telemetry.setup import setup
-from eventbus.toml_text import TomlText
 from eventbus.url import BrokerUrl
 
-DEFAULT_RATE = 1_000.0
-DEFAULT_DURATION_S = 10.0
+_EPILOG = """\b
+Examples:
+  ackscope load --preset smoke
+  ackscope load --rate 5000 --duration 1m --threshold 'p99(ack_latency) < 250ms'
+  ackscope load plan.toml --url nats://127.0.0.1:4222 --json result.json
 
-_EXIT_CODES = """\b
+\b
 Exit codes:
   0    all thresholds hold; without thresholds: every message was acked
   1    without thresholds: some were not acked, or refused; or the run failed on the way
@@ -67,17 +68,9 @@ _HEADINGS = {
 _FILE = click.Path(path_type=Path)
 _DURATION = Converted("duration", parse_duration)
 _DURATION_OR_NONE = Converted("duration", duration_or_none_from)
-_OPTIONS = {
-    "topics": "topic",
-    "shape": "stage",
-    "headers": "header",
-    "arrivals": "poisson",
-    "payload_size_max": "payload_size",
-}
-"""Settings of a plan that have another name as an option."""
 
 
-@click.command(cls=HeadedCommand, headings=_HEADINGS, epilog=_EXIT_CODES)
+@click.command(cls=HeadedCommand, headings=_HEADINGS, epilog=_EPILOG)
 @click.argument("plan_file", metavar="[PLAN.toml]", required=False, type=_FILE)
 @click.option("--preset", type=click.Choice(list(PRESETS)), help="A plan that comes along, instead of a file.")
 @click.option("--presets", "list_presets", is_flag=True, help="Tell what the presets are, and exit.")
@@ -170,7 +163,12 @@ _OPTIONS = {
 )
 @click.option("--max-attempts", type=int, metavar="N", help="How often a message is tried. Default 5.")
 @click.option("--processes", type=int, metavar="N", help="Share the load among N processes of this machine. Default 1.")
-@click.option("--dask", metavar="ADDRESS", help="Share it among the workers of a Dask cluster: tcp://HOST:PORT.")
+@click.option(
+    "--dask",
+    metavar="ADDRESS",
+    type=Converted("address", dask_from),
+    help="Share it among the workers of a Dask cluster: tcp://HOST:PORT.",
+)
 @click.option(
     "--threshold",
     "thresholds",
@@ -185,7 +183,7 @@ _OPTIONS = {
 )
 @click.option("--rules", type=_FILE, help="Alert rules, and whom they are told to ([[sinks]]), from this TOML file.")
 @click.option("--name", help="A name for the run.")
-@click.option("--store", type=_FILE, help="Record the run in this file. Default: where the dashboard looks.")
+@store_option("Record the run in this file.")
 @click.option("--no-store", is_flag=True, help="Record the run nowhere.")
 @click.option(
     "--json",
@@ -243,8 +241,10 @@ def load(
     set_up_log(verbose)
     from eventbus.load.command import LoadCommand  # here: it loads rich, which the worker has no use for
 
+    telemetry = setup()  # before the writer, which would have to be closed where a variable is wrong
     writer = None if no_store else StoreWriter(store or default_store_path())
-    telemetry = setup()
+    if plan.processes > 1 or dask is not None:
+        tell_ports(telemetry.targets)
     try:
         command = LoadCommand(
             plan, make_run, total=messages.total, writer=writer, json_out=json_out, junit_out=junit_out
@@ -257,6 +257,17 @@ def load(
         telemetry.shutdown()
 
 
+def tell_ports(targets: Sequence[Target]) -> None:
+    """Where several processes publish, each serves its own metrics to Prometheus: one endpoint has not all of them."""
+    for target in targets:
+        if target.exporter == "prometheus":
+            click.echo(
+                f"metrics: this process serves {target.endpoint}; each one that publishes serves its own, at the first "
+                "free port after it",
+                err=True,
+            )
+
+
 def show(plan: LoadPlan, total: int | None, json_out: str | None) -> None:
     """For --check: the plan for people, and as JSON where that was asked for."""
     click.echo("The plan can be run. Nothing was sent.\n" + plan_text(plan, total), err=json_out == "-")
@@ -266,108 +277,6 @@ def show(plan: LoadPlan, total: int | None, json_out: str | None) -> None:
             click.echo(told, nl=False)
         else:
             write(Path(json_out), told)
-
-
-def plan_of(plan_file: Path | None, preset: str | None, given: Mapping[str, Any]) -> LoadPlan:
-    """The plan of a file or a preset, changed by what was ``given``. Raises ConfigError, UsageError."""
-    if plan_file is not None and preset is not None:
-        raise click.UsageError("a plan file and --preset exclude each other: a preset is a plan")
-    if plan_file is not None:
-        plan = plan_from(plan_file)
-    elif preset is not None:
-        plan = PRESETS[preset].plan()
-    else:
-        plan = _default_plan(given)
-    try:
-        return replace(plan, **_changes(given))
-    except SettingRefused as error:
-        raise ConfigError(f"{_option(error)} {error.reason}") from error
-
-
-def _option(error: SettingRefused) -> str:
-    """The setting as whoever typed the command knows it."""
-    name = str(error.key[0])
-    return "--" + _OPTIONS.get(name, name).removesuffix("_s").replace("_", "-")
-
-
-def _default_plan(given: Mapping[str, Any]) -> LoadPlan:
-    """What holds where no plan was given. A file, a count or stages end a run by themselves."""
-    paced = {"replay", "workers", "stages"} & set(given)
-    ends = {"count", "replay", "stages"} & set(given)
-    return LoadPlan(rate=None if paced else DEFAULT_RATE, duration_s=None if ends else DEFAULT_DURATION_S)
-
-
-def _changes(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What options say, by the names of a plan. Raises ConfigError, UsageError."""
-    values = dict(given)
-    for name in ("duration", "warm_up", "ack_timeout", "drain"):
-        if name in values:
-            values[f"{name}_s"] = values.pop(name)
-    if "url" in values:
-        values["embedded"] = None  # as the url says
-    topics: Sequence[WeightedTopic] = values.pop("topics", ())
-    if topics:
-        values["topic"] = topics[0].name
-        values["topics"] = tuple(topics) if len(topics) > 1 else ()
-    if "payload_size" in values:
-        values["payload_size"], values["payload_size_max"] = values["payload_size"]
-    if "headers" in values:
-        values["headers"] = dict(values["headers"])
-    if "strategy" in values:
-        values["strategy"] = AckStrategy(values["strategy"])
-    if "template" in values:
-        values["template"] = _text_of(values["template"], "--template")
-    if values.get("loop") and "replay" not in values:
-        raise click.UsageError("--loop needs --replay")
-    if "replay" in values and {"payload_size", "template"} & set(values):
-        raise click.UsageError("--payload-size or --template, and --replay, exclude each other")
-    return _paced(_judged(values))
-
-
-def _paced(values: dict[str, Any]) -> dict[str, Any]:
-    """Rate, stages and workers: one of them takes the place of whichever the plan has."""
-    stages = values.pop("stages", ())
-    if values.pop("poisson", False):
-        if "workers" in values or values.get("rate", 0) is None:
-            raise click.UsageError("--poisson needs a rate or stages: neither --workers nor --rate max has intervals")
-        values["arrivals"] = "poisson"
-    given = [f"--{name}" for name in ("rate", "workers") if name in values] + ["--stage"] * bool(stages)
-    if len(given) > 1:
-        raise click.UsageError(f"{' and '.join(given)} exclude each other; give one of them")
-    if given:
-        values = {"rate": None, "workers": None, **values, "shape": Ramp(tuple(stages)) if stages else None}
-        if not stages and values["rate"] is None:
-            values["arrivals"] = "constant"  # whatever the plan says: no interval is left that could be at random
-    return values
-
-
-def _judged(values: dict[str, Any]) -> dict[str, Any]:
-    """Thresholds, alert rules and sinks."""
-    abort = values.pop("abort", False)
-    if "thresholds" in values:
-        values["thresholds"] = tuple(Threshold(expression, abort=abort) for expression in values["thresholds"])
-    elif abort:
-        raise click.UsageError("--abort needs a --threshold")
-    path = values.pop("rules", None)
-    if path is not None:
-        toml = TomlText.read(path)
-        rules, sinks = rules_from(toml), sinks_from(toml)
-        if not rules and not sinks:
-            raise ConfigError(f"{path}: neither [[rules]] nor [[sinks]]; is it the right file?")
-        if rules:
-            values["rules"] = rules
-        if sinks:
-            values["sinks"] = tuple(toml.data["sinks"])
-    return values
-
-
-def _text_of(path: Path, option: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{option} {path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{option} {path}: is not UTF-8 at byte {error.start:,}") from error
 
 
 def _given(context: click.Context, option: str) -> bool:

@@ -17,6 +17,7 @@ from eventbus.load.loop import new_event_loop
 from eventbus.load.outlet import Outlet
 from eventbus.load.part import Part
 from eventbus.load.part_message import MAX_LINE_BYTES
+from eventbus.load.plan_check import MAX_PROCESSES
 from eventbus.load.signals import ending_signals
 from eventbus.load_bus import connect_plan
 from eventbus.telemetry.setup import setup
@@ -32,8 +33,8 @@ def part() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     telemetry = None
     try:
-        telemetry = setup()
-    except ConfigError as error:  # as where several parts would be scraped at one port: the load goes on
+        telemetry = setup(prometheus_ports=1 + MAX_PROCESSES)  # that of whoever commands, and one for each part
+    except ConfigError as error:  # as on a machine with other variables: the load goes on
         _log.warning("no telemetry from this part: %s", error)
     outlet = Outlet(1)
     try:

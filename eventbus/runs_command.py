@@ -14,11 +14,16 @@ from rich.table import Table
 from rich.text import Text
 
 from eventbus import runs
+from eventbus.console import store_option
 from eventbus.observe import Retention, RunEditor, default_store_path
+from eventbus.runs import tables
 from eventbus.viz import export as files
-from eventbus.viz.words import NOTHING, percent_text, time_text, verdict_text
+from eventbus.viz.words import time_text
 
 WORSE = 1
+NOT_DELETED = 1
+MIN_BYTES = 1 << 20
+"""What Retention takes at least."""
 WIDE = 130
 """Columns of a terminal from which on a list shows all there is of a run."""
 
@@ -33,7 +38,13 @@ Exit codes:
   1  with --fail-if-worse: something is
   2  wrong usage, no such run, or a store that cannot be used
 """
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG]i?B?|B)?", re.IGNORECASE)
+_DELETE_EXIT_CODES = """\b
+Exit codes:
+  0  deleted
+  1  not deleted, as answered
+  2  wrong usage, no such run, or a store that cannot be used
+"""
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG]i?B?|B)?", re.IGNORECASE | re.ASCII)
 _FACTORS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -43,14 +54,13 @@ def _as_bytes(context: click.Context, option: click.Parameter, value: str | None
     match = _SIZE.fullmatch(value.strip())
     if not match:
         raise click.BadParameter(f"{value!r} is no size; give one as 500MB, 2GiB or 1048576", context, option)
-    return int(float(match[1]) * _FACTORS[(match[2] or "")[:1].lower()])
+    size = int(float(match[1]) * _FACTORS[(match[2] or "")[:1].lower()])
+    if size < MIN_BYTES:
+        raise click.BadParameter(f"{value!r} is too small; give at least 1 MiB", context, option)
+    return size
 
 
-def _store_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    option = click.option(
-        "--store", type=click.Path(path_type=Path), help="File of the store. Default: where the dashboard looks."
-    )
-    return option(command)
+_store_option = store_option("File of the store.")
 
 
 def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,7 +78,12 @@ def runs_group() -> None:
 
 @runs_group.command(name="list", epilog=_EXIT_CODES)
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many, newest first."
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=20,
+    show_default=True,
+    help="At most so many, newest first.",
 )
 @_store_option
 @_json_option
@@ -79,11 +94,11 @@ def list_runs(limit: int, store: Path | None, as_json: bool) -> None:
         _print_json({"runs": found.rows()})
         return
     if not found:
-        _print(Text(f"no runs are kept in {store or default_store_path()}"))
+        _print(Text(f"no runs are kept in {store or default_store_path()}; ackscope load keeps one"))
         return
     head = ("run", "name", "status", "verdict", "took", "topic", "started", "broker")
     shown = head if Console().width >= WIDE else head[:-2]  # a run's id begins with when it was started
-    table = _table(*shown)
+    table = tables.table(*shown)
     table.columns[0].no_wrap = True
     for run in found:
         words = runs.run_words(run.info)
@@ -109,9 +124,8 @@ def show(run: str, store: Path | None, as_json: bool) -> None:
     for text, style in ((info.error, "red"), (info.notes, "")):
         if text:
             _print(Text(text, style=style))
-    for table in (_verdict_table(info.verdict), _figure_table(found), _failure_table(found)):
-        if table is not None:
-            _print(table)
+    for shown in tables.of_run(found):
+        _print(shown)
 
 
 @runs_group.command(epilog=_COMPARE_EXIT_CODES, short_help="Compare two to four runs with the first.")
@@ -119,6 +133,7 @@ def show(run: str, store: Path | None, as_json: bool) -> None:
 @click.option(
     "--tolerance",
     type=float,
+    metavar="SHARE",
     default=0.05,
     show_default=True,
     help="Share by which figures may differ and be the same.",
@@ -142,10 +157,8 @@ def compare(
     if as_json:
         _print_json({"runs": [each.to_dict() for each in found.runs], "figures": found.rows(), "worse": found.worse})
     else:
-        table = _table("figure", *(each.title for each in found.runs), right=range(1, len(found.runs) + 1))
-        for row in found.words():
-            table.add_row(*map(_judged, row))
-        _print(table)
+        for shown in tables.of_comparison(found):
+            _print(shown)
     return WORSE if fail_if_worse and found.worse else 0
 
 
@@ -212,7 +225,7 @@ def pin(run: str, remove: bool, store: Path | None, as_json: bool) -> None:
 
 
 @runs_group.command(epilog=_EXIT_CODES, short_help="Delete the oldest runs.")
-@click.option("--max-runs", type=click.IntRange(min=1), help="Keep at most so many.")
+@click.option("--max-runs", type=click.IntRange(min=1), metavar="N", help="Keep at most so many.")
 @click.option("--max-size", metavar="SIZE", callback=_as_bytes, help="Keep at most so much: 500MB, 2GiB.")
 @_store_option
 @_json_option
@@ -227,21 +240,33 @@ def prune(max_runs: int | None, max_size: int | None, store: Path | None, as_jso
         _print(Text(f"{len(done.deleted)} runs deleted; the store holds {done.used_bytes / 1e6:,.1f} MB"))
 
 
-@runs_group.command(epilog=_EXIT_CODES)
+@runs_group.command(epilog=_DELETE_EXIT_CODES)
 @click.argument("run")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_store_option
 @_json_option
-def delete(run: str, yes: bool, store: Path | None, as_json: bool) -> None:
+def delete(run: str, yes: bool, store: Path | None, as_json: bool) -> int:
     """Delete RUN with all that is known of it."""
     found = runs.open(run, store)
-    if not yes:
-        click.confirm(f"Delete {found.run_id} ({found.info.topic} on {found.info.url})?", abort=True, err=True)
+    if not yes and not _agreed(f"Delete {found.run_id} ({found.info.topic} on {found.info.url})?"):
+        click.echo("not deleted", err=True)
+        return NOT_DELETED
     _editor(store).delete(found.run_id)
     if as_json:
         _print_json({"deleted": found.run_id})
     else:
         _print(Text(f"{found.run_id} deleted"))
+    return 0
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort as error:
+        if isinstance(error.__context__, EOFError):  # else Ctrl-C
+            click.echo(err=True)
+            raise click.UsageError("nobody answered; --yes deletes without asking") from None
+        raise
 
 
 def _editor(store: Path | None) -> RunEditor:
@@ -260,48 +285,6 @@ def _wrote(run_id: str, path: Path, as_json: bool) -> None:
         _print_json({"run": run_id, "file": str(path), "bytes": path.stat().st_size})
     else:
         _print(Text(f"{run_id} written to {path}"))
-
-
-def _verdict_table(verdict: Mapping[str, Any] | None) -> Table | None:
-    if not verdict:
-        return None
-    table = _table("", "threshold", "value", "limit", right=(2, 3))
-    for row in verdict.get("rows", ()):
-        sign, style = {True: ("✓", "green"), False: ("✗", "red")}.get(row.get("passed"), (NOTHING, "dim"))
-        text = str(row.get("text", ""))
-        figures = [Text(verdict_text(text, row.get(name))) for name in ("value", "threshold")]
-        table.add_row(Text(sign, style=style), Text(text), *figures)
-    return table
-
-
-def _figure_table(found: runs.Run) -> Table:
-    table = _table("figure", "value", right=(1,))
-    for label, value in runs.figure_words(found):
-        table.add_row(Text(label), Text(value))
-    return table
-
-
-def _failure_table(found: runs.Run) -> Table | None:
-    if not found.failure_groups:
-        return None
-    table = _table("failures", "outcome", "kind", "topic", "text", "message id", right=(0,))
-    total = sum(group.count for group in found.failure_groups)
-    for group in found.failure_groups[:20]:
-        count = f"{group.count:,} ({percent_text(group.count / total)})"
-        words = (count, group.outcome, group.kind.replace("_", " "), group.topic, group.text, group.message_id)
-        table.add_row(*map(Text, words))
-    return table
-
-
-def _judged(cell: str) -> Text:
-    return Text(cell, style="green" if "▲" in cell else "red" if "▼" in cell else "")
-
-
-def _table(*head: str, right: Sequence[int] | range = ()) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for at, name in enumerate(head):
-        table.add_column(Text(name), justify="right" if at in right else "left", overflow="fold")
-    return table
 
 
 def _print(shown: Table | Text) -> None:

@@ -86,6 +86,12 @@ def free_port() -> int:
         (["load", "--replay", "/no/such/file.jsonl"], "/no/such/file.jsonl: cannot be read"),
         (["load", "--json", "/no/such/folder/out.json"], "/no/such/folder"),
         (["worker", "--unknown"], "--unknown"),
+        (["worker", "--store", "/"], "is a directory"),
+        (["runs", "list", "--store", "/"], "is a directory"),
+        (["lood"], "No such command 'lood'. See: ackscope --help"),
+        (["doctor"], "See: ackscope doctor --help"),
+        (["runs", "export", "last"], "Missing argument 'FILE'. See: ackscope runs export --help"),
+        (["runs", "--limit"], "See: ackscope runs --help"),
     ],
 )
 def test_wrong_usage(arguments: Sequence[str], said: str, capfd: pytest.CaptureFixture[str]) -> None:
@@ -315,12 +321,14 @@ def test_progress_on_a_terminal() -> None:
     assert b"\x1b[?25h" in shown  # the cursor is back
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["load", "--help"], ["worker", "--help"], ["-h"], []])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["load", "--help"], ["worker", "--help"], ["-h"], [], ["runs"], ["alerts"]]
+)
 def test_help(arguments: Sequence[str], capfd: pytest.CaptureFixture[str]) -> None:
     """Help is on standard output and exits 0; that of ``load`` tells the exit codes."""
     assert main(arguments) == 0
     out, err = capfd.readouterr()
-    assert "Usage: ackscope" in out
+    assert re.match(r"Usage: ackscope.*\n\n  \w", out)  # over several lines
     assert err == ""
     if arguments == ["load", "--help"]:
         assert "Exit codes:" in out

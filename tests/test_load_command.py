@@ -14,7 +14,9 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 from xml.etree import ElementTree
@@ -23,10 +25,15 @@ import pytest
 from click.shell_completion import ShellComplete
 from nats.js.api import DiscardPolicy, StreamConfig
 
+from eventbus import load_bus
 from eventbus.cli import cli, main
 from eventbus.embedded.nats import EmbeddedNats
+from eventbus.load.message import Messages
+from eventbus.load.plan import LoadPlan
 from eventbus.load.presets import PRESETS
 from eventbus.observe import RunStatus, StoreReader
+from eventbus.telemetry.environment import Signal, Target
+from eventbus.telemetry.setup import Telemetry
 from tests.nats_tools import add_stream, read_back
 from tests.test_plan_file import malformed
 
@@ -365,6 +372,27 @@ def test_receiver_of_alerts_that_is_not_there(tmp_path: Path, capfd: pytest.Capt
     assert "token-of-ours" not in out + err
 
 
+def test_where_each_process_is_scraped(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Several processes that publish serve Prometheus at ports of their own, and where that is, is said."""
+    monkeypatch.setattr("eventbus.load_command.setup", lambda: Scraped())
+    assert main([*MEMORY, *SHORT]) == 0
+    assert "metrics:" not in capfd.readouterr().err
+    monkeypatch.setattr("eventbus.load_command.driver", partial(_one_process, load_bus.driver))
+    assert main([*MEMORY, *SHORT, "--processes", "2"]) == 0
+    assert "metrics: this process serves http://localhost:9464/metrics; each one that" in capfd.readouterr().err
+
+
+class Scraped(Telemetry):
+    """Would be scraped, were it started."""
+
+    def __init__(self) -> None:
+        super().__init__([Target(Signal.METRICS, "prometheus", "http://localhost:9464/metrics")], None)
+
+
+def _one_process(driver: Callable[..., Any], plan: LoadPlan, messages: Messages, **settings: Any) -> Any:
+    return driver(replace(plan, processes=1), messages, **settings)
+
+
 # ---- what is refused ------------------------------------------------------------------------------------------------
 
 WRONG: list[tuple[str, str]] = [
@@ -417,6 +445,10 @@ WRONG: list[tuple[str, str]] = [
     ("--json {folder}", "is a directory"),
     ("--preset nope", "'nope' is not one of"),
     ("--preset smoke {empty}", "a plan file and --preset exclude each other"),
+    ("--dask nope", "--dask.*'nope' is not the address of a Dask scheduler; write tcp://HOST:PORT"),
+    ("--dask ''", "write tcp://HOST:PORT"),
+    ("--dask http://host:8786", "write tcp://HOST:PORT"),
+    ("--dask tcp://host:99999", "write tcp://HOST:PORT"),
     ("--processes 0", "--processes is 0"),
     ("--processes 5 --count 3", "one for each of 5 processes"),
     ("/no/such/plan.toml", "/no/such/plan.toml: cannot be read"),
@@ -425,6 +457,8 @@ WRONG: list[tuple[str, str]] = [
     ("{binary}", "binary.toml"),
     ("{empty} {empty}", "unexpected extra argument"),
     ("--name {long}", "--name has"),
+    ("--name {lines}", r"--name is 'first\\nsecond'; use one line"),
+    ("--duration \N{ARABIC-INDIC DIGIT FIVE}s", "is not a duration"),
 ]
 
 
@@ -442,8 +476,15 @@ def test_wrong_option(words: str, said: str, tmp_path: Path, capfd: pytest.Captu
         (tmp_path / f"{name}.toml").write_bytes(content)
     places = {name: str(tmp_path / f"{name}.toml") for name in contents}
     arguments = [word.strip("'") for word in re.findall(r"'[^']*'|\S+", words)]
-    arguments = [word.format(**places, folder=tmp_path, long="x" * 300) for word in arguments]
+    arguments = [word.format(**places, folder=tmp_path, long="x" * 300, lines="first\nsecond") for word in arguments]
     assert_refused(["load", *arguments], said, capfd)
+
+
+@pytest.mark.usefixtures("nothing_starts")
+def test_telemetry_that_cannot_be_set_up(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """A wrong variable of OpenTelemetry is told before a store is opened or a broker started."""
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
+    assert_refused(["load", "--url", "memory://"], "OTEL_TRACES_EXPORTER is 'zipkin'; use one or more of", capfd)
 
 
 def assert_refused(arguments: Sequence[str], said: str, capfd: pytest.CaptureFixture[str]) -> None:

@@ -88,6 +88,8 @@ FULL: dict[str, Any] = {
         ({"share": [0, True]}, "share is (0, True)"),
         ({"name": 5}, "name is 5; use text"),
         ({"name": "x" * 201}, "name has 201 characters; use at most 200"),
+        ({"name": "a\nb"}, r"name is 'a\nb'; use one line without control characters"),
+        ({"name": "a\x1b[31m"}, "use one line without control characters"),
         ({"sinks": {"url": "https://user:hidden@h"}}, "sinks is dict; give a list of tables"),
         ({"sinks": ["hidden"]}, "sinks is tuple; give a list of tables"),
     ],

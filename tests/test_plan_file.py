@@ -129,6 +129,7 @@ def test_file_to_replay_lies_beside_the_plan(tmp_path: Path) -> None:
             "rate = 5\nduration = 5",
             "plan.toml:2: duration cannot be used: '5' is not a duration above zero; write it as",
         ),
+        ('duration = "\u0665s"', "plan.toml:1: duration cannot be used: '\u0665s' is not a duration above zero"),
         ('duration = "0s"', "plan.toml:1: duration cannot be used: '0s' is not a duration above zero"),
         ('duration = "5s"\nwarm_up = "5s"', "plan.toml:2: warm_up is 5; use less than the 5 s of the run"),
         ('drain = "never"', "plan.toml:1: drain cannot be used: 'never'"),

@@ -68,6 +68,16 @@ def test_run_that_is_not_found(stored: Stored, word: str, text: str) -> None:
         runs.open(word, stored.path)
 
 
+def test_run_that_is_no_more(tmp_path: Path) -> None:
+    """A run that was deleted since cannot be looked at again, and that is said."""
+    stored = keep(tmp_path / "runs.db")
+    run = runs.open(stored.bad, stored.path)
+    assert run.refreshed().info == run.info
+    RunEditor(stored.path).delete(stored.bad)
+    with pytest.raises(ConfigError, match=f"has no run '{stored.bad}' any more"):
+        run.refreshed()
+
+
 def test_no_baseline(tmp_path: Path) -> None:
     """Where nothing is pinned, the refusal says how to pin."""
     kept = keep(tmp_path / "runs.db")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -11,9 +12,9 @@ import click
 import pytest
 
 from eventbus.errors import ConfigError
-from eventbus.observe import StoreReader
+from eventbus.observe import AlertChange, RunStatus, StoreReader, StoreWriter
 from eventbus.runs_command import runs_group
-from tests.stored_runs import EVIL, Stored, keep
+from tests.stored_runs import EVIL, START_S, Stored, keep
 
 
 @pytest.fixture
@@ -53,9 +54,20 @@ def test_show(stored: Stored, capsys: pytest.CaptureFixture[str]) -> None:
     """Verdict, figures and failures of the last run; texts are shown as they are."""
     run(stored, "show")
     shown = capsys.readouterr().out
-    for wanted in (stored.bad, "✗", "p99(ack_latency) < 250ms", "2.50 s", "ack latency p99", "20 (95.2 %)", "id-19"):
+    for wanted in (
+        stored.bad,
+        "✗",
+        "p99(ack_latency) < 250ms",
+        "2.50 s",
+        "ack latency p99",
+        "20 (95.2 %)",
+        "id-19",
+        "alerts",
+    ):
         assert wanted in shown, wanted
     assert EVIL[:30] in shown
+    assert re.search(r"\+11\.0 s +▲ firing +broker_disconnected +critical +gone ", shown)
+    assert re.search(r"\+14\.0 s +✓ resolved +broker_disconnected", shown)
     run(stored, "show", "baseline", "--json")
     told = json.loads(capsys.readouterr().out)
     assert told["run"]["run_id"] == stored.good
@@ -63,10 +75,29 @@ def test_show(stored: Stored, capsys: pytest.CaptureFixture[str]) -> None:
     assert told["failures"] == []
 
 
+def test_show_of_much(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of many alerts a screenful is shown, and how to get all of them; those on their way to fire are none."""
+    path = tmp_path / "runs.db"
+    writer = StoreWriter(path)
+    run_id = writer.begin_run(url="memory://", topic="t", settings={}, started_wall_s=START_S, pid=1)
+    for number in range(50):
+        state = "firing" if number % 2 else "pending"
+        writer.alert(run_id, AlertChange(START_S + number, f"rule_{number}", True, 0.0, 1.0, "", state, "inactive"))
+    writer.end_run(run_id, status=RunStatus.FINISHED, ended_wall_s=START_S + 50)
+    assert writer.close(30)
+    runs_group.main(["show", "--store", str(path)], standalone_mode=False)
+    shown = capsys.readouterr().out
+    assert ("rule_39" in shown, "rule_38" in shown, "rule_41" in shown) == (True, False, False)
+    assert f"and 5 more: ackscope runs export {run_id} alerts.csv --what alerts" in shown
+
+
 def test_compare(stored: Stored, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """What is worse is said; only with --fail-if-worse is it an exit of 1."""
     assert run(stored, "compare", "baseline", "last") == 0
-    assert "▼ worse" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "▼ worse" in shown
+    assert re.search(rf"^1\. before the upgrade: .* run {stored.good}$", shown, re.MULTILINE)
+    assert re.search(rf"^figure +1\. before the upgrade +2\. {stored.bad}", shown, re.MULTILINE)
     html = tmp_path / "compared.html"
     assert run(stored, "compare", "baseline", "last", "--fail-if-worse", "--json", "--html", str(html)) == 1
     told = json.loads(capsys.readouterr().out)
@@ -115,14 +146,25 @@ def test_pin(stored: Stored, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no baseline any more" in capsys.readouterr().out
 
 
+def _interrupted(_: str) -> str:
+    raise KeyboardInterrupt
+
+
 def test_prune_and_delete(stored: Stored, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Pruning leaves the baseline; deleting asks first."""
     run(stored, "prune", "--max-runs", "1", "--max-size", "500MB", "--json")
     assert json.loads(capsys.readouterr().out)["deleted"] == [stored.bad]
     monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    assert run(stored, "delete", stored.good) == 1
+    assert capsys.readouterr().err.endswith("not deleted\n")
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    with pytest.raises(click.UsageError, match="nobody answered; --yes deletes without asking"):
+        run(stored, "delete", stored.good)
+    monkeypatch.setattr("click.termui.visible_prompt_func", _interrupted)
     with pytest.raises(click.Abort):
         run(stored, "delete", stored.good)
-    run(stored, "delete", stored.good, "--yes")
+    assert [kept.run_id for kept in StoreReader(stored.path).runs()] == [stored.good]
+    assert run(stored, "delete", stored.good, "--yes") == 0
     assert StoreReader(stored.path).runs() == []
 
 
@@ -137,6 +179,8 @@ def test_prune_and_delete(stored: Stored, capsys: pytest.CaptureFixture[str], mo
         (["compare", "last", "last", "--tolerance", "2"], "tolerance is 2.0"),
         (["export", "last", "run.xls"], "A run is written as"),
         (["export", "last", "run.csv", "--what", "all"], "series"),
+        (["export", "last", "run.csv", "--step", "nan"], "steps of nan s"),
+        (["export", "last", "run.csv", "--step", "inf"], "steps of inf s"),
         (["pin", "x"], "has no run 'x'"),
     ],
 )

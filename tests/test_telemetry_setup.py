@@ -183,6 +183,14 @@ def test_wrong_value(monkeypatch: pytest.MonkeyPatch, variable: str, given: str,
     assert allowed in text
 
 
+@pytest.mark.parametrize("variable", ["PROTOCOL", "LOGS_PROTOCOL", "COMPRESSION"])
+def test_wrong_value_that_nothing_uses_yet(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """How OTLP is spoken is checked also where nothing goes out by OTLP: it would be wrong once something does."""
+    ask(monkeypatch, METRICS_EXPORTER="console", **{f"EXPORTER_OTLP_{variable}": "htpp"})
+    with pytest.raises(ConfigError, match=f"OTEL_EXPORTER_OTLP_{variable} is 'htpp'; use one of g"):
+        environment.check()
+
+
 @pytest.mark.parametrize(("variable", "given"), [("PORT", "http"), ("PORT", "65536")])
 def test_wrong_prometheus_port(monkeypatch: pytest.MonkeyPatch, variable: str, given: str) -> None:
     """The endpoint's variables are refused in the same words."""
@@ -416,6 +424,29 @@ def test_prometheus_port_that_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
         ask(monkeypatch, EXPORTER_PROMETHEUS_HOST="127.0.0.1")
         with pytest.raises(ConfigError, match=f"OTEL_EXPORTER_PROMETHEUS_PORT is {port}.*in use"):
             setup(install=False)
+
+
+def test_prometheus_ports_of_several_processes(
+    monkeypatch: pytest.MonkeyPatch, started: Callable[..., Telemetry]
+) -> None:
+    """Where a program has several processes, each serves at the first free port; the status says which it is."""
+    with hanging_collector() as port:
+        ask(monkeypatch, METRICS_EXPORTER="prometheus", EXPORTER_PROMETHEUS_PORT=str(port))
+        ask(monkeypatch, EXPORTER_PROMETHEUS_HOST="127.0.0.1")
+        both = [started(prometheus_ports=50) for _ in range(2)]
+        ports = [int(telemetry.targets[0].endpoint.rpartition(":")[2].partition("/")[0]) for telemetry in both]
+        assert port < ports[0] < ports[1] < port + 50
+        assert [telemetry.status()[0].endpoint for telemetry in both] == [
+            f"http://127.0.0.1:{had}/metrics" for had in ports
+        ]
+        assert all(scrape(had) for had in ports)
+
+
+def test_prometheus_address_of_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no other port could mend is not tried at other ports."""
+    ask(monkeypatch, METRICS_EXPORTER="prometheus", EXPORTER_PROMETHEUS_HOST="192.0.2.1")
+    with pytest.raises(ConfigError, match=r"OTEL_EXPORTER_PROMETHEUS_HOST is '192\.0\.2\.1'"):
+        setup(install=False, prometheus_ports=50)
 
 
 def test_prometheus_for_everybody(

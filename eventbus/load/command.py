@@ -142,10 +142,7 @@ class LoadCommand:
             self._figures.print(verdict_table(result.verdict))
             crossed = sum(row.passed is not True for row in result.verdict.rows)
             if crossed:
-                many = (
-                    f"{crossed} of {len(result.verdict.rows)} thresholds {'does' if crossed == 1 else 'do'} not hold."
-                )
-                self._figures.print(Text(many, style="bold red"))
+                self._figures.print(Text(_crossed(crossed, len(result.verdict.rows)), style="bold red"))
         warnings = not_told(result)
         if self._writer is not None and self._writer.error is not None:
             warnings.append(str(self._writer.error))
@@ -172,6 +169,12 @@ class LoadCommand:
         if result is not None and (result.verdict is not None or result.aborted is not None):
             return CROSSED if not result.passed else CLEAN if result.error is None else NOT_ALL_ACKED
         return CLEAN if result is not None and result.clean else NOT_ALL_ACKED
+
+
+def _crossed(count: int, of: int) -> str:
+    if of == 1:
+        return "The threshold does not hold."
+    return f"{count} of {of} thresholds {'does' if count == 1 else 'do'} not hold."
 
 
 def verdict_table(verdict: Verdict) -> Table:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from eventbus.errors import ConfigError
 from eventbus.load.duration import parse_duration
 from eventbus.load.plan import check_rate
 from eventbus.load.shape import ShapeError, Stage
 from eventbus.load.weighted_topic import WeightedTopic
 
+_DASK = re.compile(r"(?:(?:tcp|tls|ws|wss|ucx)://)?(?:[^\s:/@\[\]]+|\[[0-9a-fA-F:.%]+\]):([0-9]{1,5})", re.ASCII)
 _NONE = ("0s", "0ms", "0m", "0h")
 
 
@@ -74,3 +77,11 @@ def header_from(text: str) -> tuple[str, str]:
     if not found or not name:
         raise ConfigError(f"{text!r} is not a header; write NAME=VALUE")
     return name, value
+
+
+def dask_from(text: str) -> str:
+    """The address of a Dask scheduler: ``tcp://HOST:PORT``. Checked here because its own error comes late."""
+    match = _DASK.fullmatch(text.strip())
+    if not match or not 0 < int(match[1]) < 65536:
+        raise ConfigError(f"{text!r} is not the address of a Dask scheduler; write tcp://HOST:PORT")
+    return text.strip()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from eventbus.alerts import AlertRule, Threshold
 from eventbus.config import AckStrategy
 from eventbus.errors import ConfigError
-from eventbus.load.setting import SettingRefused, flag, number, one_of, shown, text, text_by_text, whole
+from eventbus.load.setting import SettingRefused, flag, line, number, one_of, shown, text, text_by_text, whole
 from eventbus.load.shape import MAX_RATE
 from eventbus.load.template import Template
 from eventbus.load.weighted_topic import WeightedTopic, check_single_topic
@@ -110,7 +110,7 @@ def _check_bounds(plan: LoadPlan) -> None:
 
 
 def _check_content(plan: LoadPlan) -> None:
-    text("name", plan.name, most=200)
+    line("name", plan.name, most=200)
     whole("payload_size", plan.payload_size, least=0, most=MAX_PAYLOAD_SIZE)
     whole("payload_size_max", plan.payload_size_max, least=0, most=MAX_PAYLOAD_SIZE, optional=True)
     whole("keys", plan.keys, least=1, most=MAX_KEYS, optional=True)

@@ -95,6 +95,13 @@ def text(name: str, value: Any, *, most: int, optional: bool = False) -> None:
         raise SettingRefused(name, f"has half a surrogate pair (U+{code:04X}), which is no character") from error
 
 
+def line(name: str, value: Any, *, most: int) -> None:
+    """Refuse what is no text of one line: it is printed, and control characters could forge what it stands in."""
+    text(name, value, most=most)
+    if not value.isprintable():
+        raise SettingRefused(name, f"is {shown(value)}; use one line without control characters")
+
+
 def flag(name: str, value: Any) -> None:
     """Refuse what is neither true nor false."""
     if not isinstance(value, bool):

@@ -97,6 +97,11 @@ def prometheus_address() -> tuple[str, int]:
     return host, _PROMETHEUS_PORT if port is None else int(port)
 
 
+def prometheus_url(host: str, port: int) -> str:
+    """Where Prometheus scrapes what is served there."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics"
+
+
 def read(variable: str) -> str:
     """Its value without spaces around it; empty where it is not set."""
     return os.environ.get(variable, "").strip()
@@ -123,8 +128,7 @@ def _exporters(signal: Signal) -> tuple[str, ...]:
 
 def _target(signal: Signal, exporter: str) -> Target:
     if exporter == "prometheus":
-        host, port = prometheus_address()
-        return Target(signal, exporter, f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics")
+        return Target(signal, exporter, prometheus_url(*prometheus_address()))
     if exporter == "console":
         return Target(signal, exporter)
     protocol = _protocol(signal)
@@ -140,9 +144,8 @@ def _target(signal: Signal, exporter: str) -> Target:
 def _protocol(signal: Signal) -> OtlpProtocol:
     """Default: grpc, as the Python SDK has it where it sets itself up."""
     general = "OTEL_EXPORTER_OTLP_PROTOCOL"
-    allowed = tuple(protocol.value for protocol in OtlpProtocol)
-    default = _choice(general, allowed, OtlpProtocol.GRPC.value)
-    return OtlpProtocol(_choice(_own(signal, "PROTOCOL"), allowed, default))
+    default = _choice(general, _PROTOCOLS, OtlpProtocol.GRPC.value)
+    return OtlpProtocol(_choice(_own(signal, "PROTOCOL"), _PROTOCOLS, default))
 
 
 def _compression(signal: Signal, protocol: OtlpProtocol) -> str:
@@ -204,6 +207,7 @@ def check() -> None:
 
 
 _OTLP = ("OTEL_EXPORTER_OTLP", *(f"OTEL_EXPORTER_OTLP_{signal.upper()}" for signal in Signal))
+_PROTOCOLS = tuple(protocol.value for protocol in OtlpProtocol)
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": ("cumulative", "delta", "lowmemory"),
     "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": (
@@ -216,6 +220,8 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     ),
     "OTEL_METRICS_EXEMPLAR_FILTER": ("always_on", "always_off", "trace_based"),
     **{f"{prefix}_INSECURE": ("true", "false") for prefix in _OTLP},
+    **{f"{prefix}_PROTOCOL": _PROTOCOLS for prefix in _OTLP},
+    **{f"{prefix}_COMPRESSION": ("gzip", "deflate", "none") for prefix in _OTLP},
 }
 _WHOLE_NUMBERS = tuple(
     f"OTEL_{processor}_{name}"

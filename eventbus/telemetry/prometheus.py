@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
+from wsgiref.simple_server import WSGIServer
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics.export import MetricsData
@@ -14,6 +17,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.metrics_core import Metric
 
 from eventbus.errors import ConfigError
+from eventbus.telemetry.environment import prometheus_url
 from eventbus.telemetry.exporters import points_in
 from eventbus.telemetry.reader import WithDurations
 from eventbus.telemetry.status import ExportLog
@@ -52,20 +56,24 @@ class PrometheusReader(WithDurations, PrometheusMetricReader):
 class PrometheusEndpoint:
     """``/metrics`` on one address, from construction until ``close``; its threads are daemons.
 
-    port: of its own choice where 0 was asked for. Raises ConfigError where the address cannot be had.
+    ports: how many to try, from ``port`` on, where it is taken. port: the one that was had; one of the system's choice
+    where 0 was asked for. ``log.target`` says which. Raises ConfigError where the address cannot be had.
     """
 
-    def __init__(self, host: str, port: int, log: ExportLog) -> None:
+    def __init__(self, host: str, port: int, log: ExportLog, ports: int = 1) -> None:
         registry = _OneScrape()
         self.reader = PrometheusReader(log, registry)
         try:
-            self._server, self._thread = start_http_server(port, addr=host, registry=registry)
+            self._server, self._thread = _serve(host, range(port, min(port + ports, 65536)), registry)
         except OSError as error:
             raise ConfigError(
                 f"OTEL_EXPORTER_PROMETHEUS_HOST is {host!r} and OTEL_EXPORTER_PROMETHEUS_PORT is {port}, where nothing "
                 f"can be served ({error.strerror or error}); use an address of this machine and a port that is free"
             ) from None
         self.port = self._server.server_port
+        log.target = replace(log.target, endpoint=prometheus_url(host, self.port))
+        if self.port != port:
+            _log.info("metrics are served at %s", log.target.endpoint)
         if not _is_loopback(host):
             _log.warning(
                 "metrics are served on %s:%d to everybody who can reach it, without encryption or a password; "
@@ -79,6 +87,17 @@ class PrometheusEndpoint:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def _serve(host: str, ports: Sequence[int], registry: CollectorRegistry) -> tuple[WSGIServer, threading.Thread]:
+    """At the first of the ports that is free. Raises OSError."""
+    for port in ports[:-1]:
+        try:
+            return start_http_server(port, addr=host, registry=registry)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    return start_http_server(ports[-1], addr=host, registry=registry)
 
 
 def _is_loopback(host: str) -> bool:

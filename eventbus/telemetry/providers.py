@@ -36,10 +36,12 @@ class Providers:
     """Built from at least one target. tracers, meters, records: None where no target wants that signal.
 
     Connects to nothing by itself: exporters do, in threads of the SDK, all of them daemons. sources: what is asked for
-    durations. Raises ConfigError, and has then started nothing.
+    durations. prometheus_ports: see PrometheusEndpoint. Raises ConfigError, and has then started nothing.
     """
 
-    def __init__(self, targets: Sequence[Target], service_name: str, sources: Sources | None) -> None:
+    def __init__(
+        self, targets: Sequence[Target], service_name: str, sources: Sources | None, prometheus_ports: int = 1
+    ) -> None:
         self.logs = [ExportLog(target, time.time) for target in targets]
         self.tracers: TracerProvider | None = None
         self.meters: MeterProvider | None = None
@@ -53,6 +55,7 @@ class Providers:
         ]
         self._closing: list[Callable[[], None]] = []
         self._resource = resource(service_name)
+        self._prometheus_ports = prometheus_ports
         self._build(sources or all_sources)
 
     def _build(self, sources: Sources) -> None:
@@ -92,7 +95,7 @@ class Providers:
             raise ConfigError(
                 f'to serve metrics to Prometheus, {error.name or error} is needed; pip install "ackscope[otel]"'
             ) from None
-        endpoint = PrometheusEndpoint(*prometheus_address(), log)
+        endpoint = PrometheusEndpoint(*prometheus_address(), log, self._prometheus_ports)
         self._closing.append(endpoint.close)
         return endpoint.reader
 

@@ -34,6 +34,7 @@ def setup(
     console: bool = False,
     install: bool = True,
     sources: Sources | None = None,
+    prometheus_ports: int = 1,
 ) -> Telemetry:
     """Export spans, metrics and log records where the OTEL_* variables say; where they say nothing, start nothing.
 
@@ -41,6 +42,8 @@ def setup(
     console: print spans and metrics to the standard error as well.
     install: make the providers those of the process, which can be done once: where somebody did before, theirs stay
         and nothing is started. sources: the buses; default all of this process.
+    prometheus_ports: how many to try from OTEL_EXPORTER_PROMETHEUS_PORT on: more than one where several processes of
+        one program each serve their own metrics.
 
     Waits for nothing: whether telemetry arrives is told by ``Telemetry.status``. At the end of the process at most 5 s
     are given to what still waits; ``Telemetry.shutdown`` does it earlier. Call it before ``connect``.
@@ -62,10 +65,10 @@ def setup(
     for target in chosen:
         if target.doubt:
             _log.warning("%s go to %s: %s", target.signal, target.endpoint, target.doubt)
-    providers = Providers(chosen, service_name, sources)
+    providers = Providers(chosen, service_name, sources, prometheus_ports)
     if install:
         _install(providers)
-    telemetry = Telemetry(chosen, providers)
+    telemetry = Telemetry([log.target for log in providers.logs], providers)
     atexit.register(telemetry.shutdown)
     return telemetry
 

@@ -99,6 +99,7 @@ DEFAULTS: Mapping[str, Any] = MappingProxyType(
         "thresholds": "",
         "rules": None,
         "sinks": (),
+        "connection": {},
     }
 )
 """Of every field. 0 stands for none where a plan has None: duration_s, count, size_max, keys."""
@@ -147,7 +148,7 @@ def read(form: Mapping[str, Any]) -> Reading:
         values["topic"] = str(given["topic"]).strip()
     _read_pace(given, values)
     _read_content(given, values)
-    values |= {"rules": given["rules"], "sinks": tuple(given["sinks"])}
+    values |= {"rules": given["rules"], "sinks": tuple(given["sinks"]), "connection": given["connection"]}
     if problems:
         return Reading(None, problems)
     try:
@@ -174,6 +175,7 @@ def form_of(plan: LoadPlan) -> dict[str, Any]:
         "size_max": plan.payload_size_max or 0,
         "rules": None if plan.rules is None else [rule.to_plain() for rule in plan.rules],
         "sinks": plan.sinks,
+        "connection": dict(plan.connection),
     }
     return form | _pace_form(plan) | _content_form(plan)
 

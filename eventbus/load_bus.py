@@ -10,6 +10,7 @@ from eventbus.ack.retry import RetryPolicy
 from eventbus.bus import EventBus
 from eventbus.config import WindowConfig
 from eventbus.connect import connect
+from eventbus.load.connection import connection_of
 from eventbus.load.message import Messages
 from eventbus.load.plan import LoadPlan
 from eventbus.load.run import LoadRun, MakeRun
@@ -26,6 +27,7 @@ async def connect_plan(plan: LoadPlan, *, observers: Sequence[Observer], witness
         retry=RetryPolicy(max_attempts=plan.max_attempts),
         ack_timeout_s=plan.ack_timeout_s,
         strategy=plan.strategy,
+        connection=connection_of(plan.url, plan.connection),
         observers=observers,
         witness=witness,
     )

@@ -105,7 +105,7 @@ def test_before_the_first_run_the_page_shows_where_telemetry_would_go(monkeypatc
 def test_telemetry_that_arrives_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """While a run goes on: colour, icon and word, exports and what they held, and when the last one was."""
     now = time.time()
-    monkeypatch.setattr("dashboard.views.telemetry.time", SimpleNamespace(time=lambda: now))
+    monkeypatch.setattr("dashboard.views.settings_delivery.time", SimpleNamespace(time=lambda: now))
     at = shown(
         running(
             target("traces", exports=25, items=12_300, last_success_s=now - 4.5),

@@ -33,6 +33,7 @@ EVERYTHING: dict[str, Any] = {
     "seed": 3,
     "thresholds": ["max(pending) < 5", {"expression": "p99(ack_latency) < 1s", "abort": True, "grace": "5s"}],
     "rules": [{"name": "many", "when": "pending > 7", "for": "2s"}],
+    "connection": {"ca_file": "/etc/ca.pem"},
 }
 PLANS = [
     *(made.plan() for made in PRESETS.values()),

@@ -11,11 +11,11 @@ import streamlit as st
 from dashboard import widgets
 from dashboard.alert_rules import rules_and_sinks
 from dashboard.broker import KAFKA_URL, NATS_URL, BrokerStatus
+from dashboard.broker_choice import EMBEDDED, OWN, RESERVED
 from dashboard.control import LoadSettings, LoadStatus, Phase
 from dashboard.plan_form import Content, Pace, Reading
 from dashboard.process import LoadRefused
-from dashboard.views import live_plan
-from dashboard.views.live_plan import EMBEDDED, OWN
+from dashboard.views import live_plan, live_plan_editor, profile_choice
 from eventbus.errors import ConfigError
 from eventbus.load.plan import LoadPlan
 
@@ -41,7 +41,8 @@ class Control(Protocol):
 
 
 def chosen_url(control: Control) -> str:
-    """The URL that the form stands for; nothing while there is no form, since a run goes on."""
+    """The URL that the form stands for, without the login of a profile; nothing while there is no form, since a run
+    goes on."""
     return "" if control.status().active else live_plan.chosen_url()
 
 
@@ -86,7 +87,7 @@ def _of_start(control: Control, records: Sequence[Path], last_rate: float | None
             st.text_input("Load", live_plan.PACES[pace], disabled=True, help="Set under Plan.")
     with bar_for_plan:
         st.caption(live_plan.told(found))
-    live_plan.editor(found, records)
+    live_plan_editor.editor(found, records)
     if pressed:
         _start(control, found)
     elif (told := st.session_state.get("plan_refused")) and found.problems:
@@ -104,19 +105,22 @@ def _topic_input(found: Reading) -> None:
 
 
 def _broker_input() -> None:
-    """The broker: one that comes along, or the URL of another. A URL is typed in a field of its own, since a list that
-    takes new entries forgets what was typed where Enter was not pressed."""
-    names = [*EMBEDDED, OWN]
+    """The broker: one that comes along, a connection profile, or the URL of another. A URL is typed in a field of its
+    own, since a list that takes new entries forgets what was typed where Enter was not pressed."""
+    names = [*EMBEDDED, *(profile.name for profile in profile_choice.listed()), OWN]
+    # A profile that is gone stays chosen, and cannot be started: another broker in its place would be no one's wish.
+    names += sorted({str(live_plan.default("broker")), str(live_plan.given("broker"))} - set(names))
     broker = st.selectbox(
         "Broker",
         names,
         names.index(live_plan.default("broker")),
         key=live_plan.key("broker"),
-        width=140,
+        width=140 if len(names) == len(RESERVED) else 200,  # people's names are longer than ours
         filter_mode=None,
         bind=live_plan.binding(),
         help=f"Two come along and need no set-up: `{NATS_URL}`, a nats-server, and `{KAFKA_URL}`, a mock of a Kafka. "
-        f"With **{OWN}** you give the URL of yours.",
+        f"With **{OWN}** you give the URL of yours. Connection profiles, which know a login too, are made on the page "
+        "**Telemetry & settings**.",
     )
     if broker == OWN:
         st.text_input(
@@ -136,12 +140,14 @@ def _start(control: Control, found: Reading) -> None:
     if found.plan is None:
         live_plan.open_next()
         st.rerun()
+    try:
+        settings = _settings(found.plan)
+    except ConfigError as error:
+        st.error(widgets.plain(str(error)), title="The run cannot begin", icon=":material/error:")
+        return
     with st.spinner("Starting: connecting to the broker…"):
         try:
-            control.start(_settings(found.plan))
-        except ConfigError as error:
-            st.error(widgets.plain(str(error)), title="The alert rules cannot be used", icon=":material/error:")
-            return
+            control.start(settings)
         except LoadRefused as refusal:
             if control.status().active:  # another session was faster; other refusals are kept in the status
                 st.toast(str(refusal), icon=":material/info:")
@@ -149,16 +155,17 @@ def _start(control: Control, found: Reading) -> None:
 
 
 def _settings(plan: LoadPlan) -> LoadSettings:
-    """What the control is asked for. Alert rules and sinks are those of the dashboard, unless the plan has its own.
+    """What the control is asked for. Alert rules and sinks are those of the dashboard, unless the plan has its own. The
+    secret of a connection profile is in nothing but the URL that the worker is told on its standard input.
 
-    Raises ConfigError where the dashboard's cannot be used.
+    Raises ConfigError where the dashboard's rules or its profiles cannot be used.
     """
     values: dict[str, Any] = {name: value for name, value in plan.to_dict().items() if name not in _NOT_TOLD}
     if plan.rules is None and not plan.sinks:
         values |= rules_and_sinks(max_pending=plan.max_pending * plan.processes, ack_timeout_s=plan.ack_timeout_s)
     by, by_name = widgets.viewer()
     return LoadSettings(
-        url=plan.url,
+        url=profile_choice.full_url(str(live_plan.given("broker")), plan.url),
         topic=plan.topic,
         rate=plan.rate,
         payload_size=plan.payload_size,

@@ -10,6 +10,7 @@ from typing import Any
 from eventbus.alerts import AlertRule, Threshold, rules_from_plain, thresholds_from_plain
 from eventbus.config import AckStrategy
 from eventbus.errors import ConfigError
+from eventbus.load.connection import connection_of
 from eventbus.load.duration import parse_duration
 from eventbus.load.plan_check import DEFAULT_TOPIC, EMBEDDED, MAX_PROCESSES, MAX_SEED, check_plan, check_rate
 from eventbus.load.setting import SettingRefused, shown, whole
@@ -29,6 +30,7 @@ class LoadPlan:
 
     url: of the broker; may hold a password, so it is left out of ``repr`` and ``settings``. name: for people.
     topic: a single topic, no wildcard. topics: several, chosen at random by their weights; then ``topic`` is the first.
+    connection: files of credentials and certificates, and Kafka's mechanism; see connection.py. Nothing secret.
     strategy: how acks are awaited; WAIT_EACH only with workers.
 
     Open model: rate: messages per second, more than 0; None sends as fast as the window lets. shape: a rate that
@@ -89,9 +91,11 @@ class LoadPlan:
     thresholds: tuple[Threshold, ...] = ()
     rules: tuple[AlertRule, ...] | None = None
     sinks: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    connection: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_plan(self)
+        connection_of(self.url, self.connection)
 
     @property
     def on_mock(self) -> bool:
@@ -137,6 +141,7 @@ class LoadPlan:
         data["shape"] = None if self.shape is None else self.shape.to_dict()
         data["topics"] = [{"name": topic.name, "weight": topic.weight} for topic in self.topics]
         data["headers"] = dict(self.headers)
+        data["connection"] = dict(self.connection)
         data["thresholds"] = [threshold.to_plain() for threshold in self.thresholds]
         data["rules"] = None if self.rules is None else [rule.to_plain() for rule in self.rules]
         data["sinks"] = [dict(sink) for sink in self.sinks]

@@ -1,17 +1,21 @@
-"""What is compared: the runs of a comparison of strategies or of brokers, and what their figures advise. Pure."""
+"""What is compared: the runs of a comparison of strategies or of brokers, and which faults they can have. Pure."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from dashboard import style
 from dashboard.broker import KAFKA_URL, NAMES, NATS_URL, SYSTEMS
 from dashboard.control import LoadSettings
+from dashboard.faults import Offer
 from dashboard.run_sequence import Planned
+from dashboard.sequence_fault import PlannedFault
 from eventbus import AckStrategy
-from eventbus.observe import RunInfo
+from eventbus.faults import Fault
+from eventbus.observe import RunInfo, RunStatus
 from eventbus.runs import Run
+from eventbus.url import SCHEMES, BrokerUrl
 
 STRATEGIES, BROKERS = "strategies", "brokers"
 WARM_UP_S = 1.0
@@ -30,7 +34,8 @@ class ComparisonPlan:
     """What each run of a comparison does: a constant rate, so that they differ in one thing only.
 
     rate: messages per second. duration_s: of each run, warm-up included. workers: of the run that waits for each ack,
-    which sends as fast as they can and has no rate of its own.
+    which sends as fast as they can and has no rate of its own. fault: begun at the same moment of each run. network:
+    whether it is one of the way to the broker, which then leads through the proxy in each run.
     """
 
     url: str = NATS_URL
@@ -41,6 +46,8 @@ class ComparisonPlan:
     workers: int = 1
     max_pending: int = 10_000
     ack_timeout_s: float = 5.0
+    fault: PlannedFault | None = None
+    network: bool = False
 
     def settings(self, name: str, **more: object) -> LoadSettings:
         """Of one run; more: settings of a LoadPlan."""
@@ -52,6 +59,7 @@ class ComparisonPlan:
             duration_s=self.duration_s,
             max_pending=self.max_pending,
             ack_timeout_s=self.ack_timeout_s,
+            breakable_network=self.network,
             more={"name": name, "warm_up_s": min(WARM_UP_S, self.duration_s / 4), **more},
         )
 
@@ -63,24 +71,35 @@ def strategy_runs(plan: ComparisonPlan, when: str) -> list[Planned]:
         more: dict[str, object] = {"strategy": str(strategy)}
         if strategy is AckStrategy.WAIT_EACH:
             more |= {"rate": None, "workers": plan.workers}
-        found.append(Planned(label, plan.settings(f"{label}, {when}", **more)))
+        found.append(Planned(label, plan.settings(f"{label}, {when}", **more), plan.fault))
     return found
 
 
-def broker_runs(plan: ComparisonPlan, when: str) -> list[Planned]:
-    """A run for each broker that the dashboard brings along."""
+def broker_runs(plan: ComparisonPlan, when: str, urls: Sequence[str] = (NATS_URL, KAFKA_URL)) -> list[Planned]:
+    """A run for each of these brokers; by default those that the dashboard brings along."""
     return [
-        Planned(label, replace(plan, url=url).settings(f"{label}, {when}"))
-        for url in (NATS_URL, KAFKA_URL)
-        for label in (NAMES[SYSTEMS[url]],)
+        Planned(label, replace(plan, url=url).settings(f"{label}, {when}"), plan.fault)
+        for url in urls
+        for label in (broker_label(url),)
     ]
+
+
+def broker_label(url: str) -> str:
+    """What a broker is called beside another; never with user or password. Raises ConfigError for what is no URL."""
+    return NAMES[SYSTEMS[url]] if url in SYSTEMS else BrokerUrl.parse(url).redacted
 
 
 LABELS = {
     STRATEGIES: tuple(STRATEGY_NAMES.values()),
     BROKERS: tuple(NAMES[SYSTEMS[url]] for url in (NATS_URL, KAFKA_URL)),
 }
-"""Of the runs of each comparison, in its order."""
+"""Of the runs of each comparison that needs nothing but what comes along, in its order."""
+_GIVEN = re.compile(rf"({'|'.join(map(re.escape, SCHEMES))})://")
+
+
+def is_label(label: str, kind: str) -> bool:
+    """Whether a run of such a comparison is called so: brokers may be others than LABELS has, by their URL."""
+    return label in LABELS[kind] or (kind == BROKERS and _GIVEN.match(label) is not None)
 
 
 def kept(found: Sequence[RunInfo], kind: str) -> list[RunInfo]:
@@ -91,37 +110,53 @@ def kept(found: Sequence[RunInfo], kind: str) -> list[RunInfo]:
     sets: dict[str, dict[str, RunInfo]] = {}
     for run in found:
         label, _, when = run.name.partition(", ")
-        if label in LABELS[kind] and when and run.status.is_over:
+        if is_label(label, kind) and when and run.status.is_over:
             sets.setdefault(when, {}).setdefault(label, run)
     newest = next((by_label for by_label in sets.values() if len(by_label) > 1), {})
+    if kind == BROKERS:
+        return sorted(newest.values(), key=lambda run: run.started_wall_s)
     return [newest[label] for label in LABELS[kind] if label in newest]
 
 
+# ---- faults -----------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """What the figures say of one strategy. good: None where it is neither good nor bad."""
+class FaultChoice:
+    """A fault that a comparison can have, or why it cannot. network: of the way to the broker."""
 
-    strategy: AckStrategy
-    title: str
-    text: str
-    good: bool | None
+    fault: Fault
+    network: bool
+    why_not: str | None = None
 
 
-def findings(runs: Sequence[Run]) -> list[Finding]:
-    """What comparing strategies teaches, in the figures of these very runs; nothing where all have the same one."""
-    by_strategy: dict[AckStrategy, Run] = {}
-    for run in runs:
-        strategy = strategy_of(run)
-        if strategy is not None:
-            by_strategy.setdefault(strategy, run)
-    if len(by_strategy) < 2:
-        return []
-    unified = by_strategy.get(AckStrategy.UNIFIED)
-    return [
-        Finding(strategy, *_FINDINGS[strategy](by_strategy[strategy], unified))
-        for strategy in AckStrategy
-        if strategy in by_strategy
-    ]
+def fault_choices(offers: Callable[[RunInfo | None], Sequence[Offer]], urls: Sequence[str]) -> list[FaultChoice]:
+    """All faults there are, each with why it cannot be made in runs on all of these brokers. offers: of the desk."""
+    by_system = {system: {offer.fault.name: offer for offer in offers(_asking(system))} for system in NAMES}
+    others = [url for url in urls if url not in SYSTEMS]
+    found: dict[str, FaultChoice] = {}
+    for named in by_system.values():
+        for name, offer in named.items():
+            without = [
+                system for system in map(SYSTEMS.get, urls) if system is not None and name not in by_system[system]
+            ]
+            why_not = None
+            if others:
+                why_not = "Only the embedded brokers can be broken here, not one that the dashboard did not start."
+            elif without and offer.network:
+                why_not = f"The {NAMES[without[0]]} tells clients its own addresses, past the proxy that this needs."
+            elif without:
+                why_not = f"The {NAMES[without[0]]} has no such fault."
+            found.setdefault(name, FaultChoice(offer.fault, offer.network, why_not))
+    return list(found.values())
+
+
+def _asking(system: str) -> RunInfo:
+    """Nothing but a run on that embedded broker, to ask which faults there are for one."""
+    return RunInfo("", 0.0, None, RunStatus.FINISHED, "", "", {"embedded": system}, 0)
+
+
+# ---- how runs are called ----------------------------------------------------------------------------------------
 
 
 def strategy_of(run: Run) -> AckStrategy | None:
@@ -133,86 +168,7 @@ def strategy_of(run: Run) -> AckStrategy | None:
 def label_of(run: Run) -> str:
     """What a run is called beside others: as its comparison called it, else its name, else its topic."""
     label, _, when = run.info.name.partition(", ")
-    if when and any(label in labels for labels in LABELS.values()):
-        return label
     name = run.info.name or run.info.topic
+    if when and any(is_label(label, kind) for kind in LABELS):
+        name = label
     return name if len(name) <= MAX_LABEL else name[: MAX_LABEL - 1] + "…"
-
-
-def sent_rate(run: Run) -> float:
-    """Messages in a second of sending, after the warm-up."""
-    return run.summary.sent / run.summary.sending_s if run.summary.sending_s > 0 else 0.0
-
-
-def _latency(run: Run, percent: float) -> str:
-    return style.duration(run.summary.ack.percentile_s(percent))
-
-
-def _unified(run: Run, unified: Run | None) -> tuple[str, str, bool | None]:
-    summary = run.summary
-    sent, acked = summary.sent, summary.counts["acked"]
-    fate = (
-        f"All {style.count(sent)} messages were acked"
-        if acked >= sent
-        else f"{style.percent(acked / sent)} of {style.count(sent)} messages were acked, "
-        f"{style.count(summary.failed)} failed and are told one by one"
-    )
-    return (
-        "Use this one",
-        f"{fate}, at {style.rate(sent_rate(run))}, p99 {_latency(run, 99)}. At most {style.count(summary.pending_max)} "
-        "were pending at once; the window bounds that, and one handler takes all acks.",
-        True,
-    )
-
-
-def _task_per_message(run: Run, unified: Run | None) -> tuple[str, str, bool | None]:
-    summary = run.summary
-    lag = ""
-    if unified is not None:
-        lag = (
-            f" The event loop came up to {style.duration(summary.loop_lag_max_s)} late, with the unified handler up to "
-            f"{style.duration(unified.summary.loop_lag_max_s)}."
-        )
-    return (
-        "A task a message costs memory",
-        f"Up to {style.count(summary.pending_max)} tasks waited at once, one a message, each an object of the event "
-        f"loop that is woken on its own: {style.rate(sent_rate(run))}, p99 {_latency(run, 99)}.{lag}",
-        None,
-    )
-
-
-def _wait_each(run: Run, unified: Run | None) -> tuple[str, str, bool | None]:
-    workers = run.info.settings.get("workers") or 1
-    share = ""
-    if unified is not None and sent_rate(unified) > 0:
-        share = f", {style.percent(sent_rate(run) / sent_rate(unified))} of what the unified run sent"
-    return (
-        "Waiting for each ack is slow",
-        f"{style.rate(sent_rate(run))} with {style.count(workers)} worker{'s' * (workers != 1)}{share}: a worker sends "
-        f"nothing before its last message is acked, after {_latency(run, 50)} at the median. A broker farther away "
-        "makes it slower still.",
-        None if unified is None or sent_rate(run) >= 0.95 * sent_rate(unified) else False,
-    )
-
-
-def _ignore(run: Run, unified: Run | None) -> tuple[str, str, bool | None]:
-    seen = ""
-    if unified is not None and unified.summary.failed:
-        seen = (
-            f" The unified run of the same plan saw {style.count(unified.summary.failed)} messages fail; here as many "
-            "are lost, and nothing shows it."
-        )
-    return (
-        "Ignored acks lose messages unseen",
-        f"{style.count(run.summary.sent)} messages were sent, at {style.rate(sent_rate(run))}, and nobody knows what "
-        f"became of one of them: no latency, no failure, no alert.{seen}",
-        False,
-    )
-
-
-_FINDINGS: dict[AckStrategy, Callable[[Run, Run | None], tuple[str, str, bool | None]]] = {
-    AckStrategy.UNIFIED: _unified,
-    AckStrategy.TASK_PER_MESSAGE: _task_per_message,
-    AckStrategy.WAIT_EACH: _wait_each,
-    AckStrategy.IGNORE: _ignore,
-}

@@ -40,11 +40,6 @@ def figures_of(source: StoreReader, run: runs.Run) -> Mapping[str, Any]:
     return _figures(run, (version_of(source, run.info),), theme())
 
 
-def comparison_figures(source: StoreReader, comparison: runs.Comparison) -> Mapping[str, Any]:
-    """The same of several runs beside each other."""
-    return _comparison_figures(comparison, tuple(version_of(source, run.info) for run in comparison.runs), theme())
-
-
 def version_of(source: StoreReader, info: RunInfo) -> Version:
     """Changes with all that is shown of a run: what people said of it, how it ended, and, while it goes on, time."""
     latest = None if info.status.is_over else source.latest(info.run_id)
@@ -72,8 +67,3 @@ def _opened(_source: StoreReader, _info: RunInfo, version: Version) -> runs.Run:
 @st.cache_resource(max_entries=16, show_spinner="Reading the run…")
 def _figures(_run: runs.Run, versions: tuple[Version, ...], theme: str) -> Mapping[str, Any]:
     return _run.figures(theme, _run.step_s(MOST_POINTS))
-
-
-@st.cache_resource(max_entries=16, show_spinner="Reading the runs…")
-def _comparison_figures(_comparison: runs.Comparison, versions: tuple[Version, ...], theme: str) -> Mapping[str, Any]:
-    return _comparison.figures(theme, MOST_POINTS)

@@ -42,8 +42,9 @@ PAINTED = ", ".join(
 """The first figure or heading of a page's own; the bar of navigation does not count."""
 DEADLINE_S = 45.0
 """For one step (server up, page painted, run begun); beyond it the measurement is given up."""
-SETTLE_S = 2.0
-"""After a page was opened or closed, before anything is measured: loading it is no part of keeping it open."""
+SETTLE_S = 4.0
+"""After a page was opened or closed, before anything is measured: loading it is no part of keeping it open, and Live is
+whole at its third pass only."""
 
 
 class MeasurementFailed(Exception):

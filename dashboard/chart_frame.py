@@ -78,7 +78,7 @@ def framed(
 ) -> Option:
     """The frame that all charts over time share: one column of numbers per series, in ``dataset.source``."""
     source = [
-        [round(i.wall_s * 1000), *(None if (v := column(i)) is None else round(v, 4) for _, column in columns)]
+        [round(i.wall_s * 1000), *(None if (v := column(i)) is None else _short(v) for _, column in columns)]
         for i in intervals
     ]
     seen = [mark for mark in sorted(marks, key=lambda mark: mark.wall_s) if span.holds(mark.wall_s)][-MAX_MARKS:]
@@ -119,6 +119,11 @@ def framed(
             lines_across(thresholds, seen),
         ],
     }
+
+
+def _short(value: float) -> float:
+    """Five digits: more than a chart can show, and less than half of what the rest would be on its way."""
+    return float(f"{value:.5g}") if -1e5 < value < 1e5 else round(value)
 
 
 def area(name: str, colour: str, *, stack: bool = True) -> Option:

@@ -6,7 +6,7 @@ Nothing animates and every update replaces the option, so a chart is redrawn in 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from dashboard import style
@@ -20,9 +20,9 @@ from dashboard.chart_frame import (
     framed,
     line,
     say_nothing,
-    say_words,
     span_of,
 )
+from dashboard.heatmap import heatmap
 from dashboard.rates import Interval
 
 __all__ = [
@@ -32,9 +32,9 @@ __all__ = [
 
 MESSAGES_PER_SECOND = "%,.0f /s"
 PERCENTILES = ((50.0, "dotted", 1.4), (95.0, "dashed", 1.4), (99.0, "solid", 1.6), (99.9, "solid", 2.4))
-HEAT_COLUMNS = 40
-HEAT_STEPS = 4
-"""Rows of the heatmap to each factor of ten."""
+PLOT_HEIGHT = 142
+"""Pixels between the margins of a panel whose lines are named at their ends: widgets.CHART_HEIGHT less 34."""
+NAME_HEIGHT = 11
 
 
 def outcomes(intervals: Sequence[Interval], span: Span, marks: Sequence[Mark] = ()) -> Option:
@@ -91,15 +91,16 @@ def scheduled(intervals: Sequence[Interval], span: Span, marks: Sequence[Mark] =
 
 
 def lags(intervals: Sequence[Interval], span: Span, marks: Sequence[Mark] = ()) -> Option:
-    """How late the load itself was: messages after their scheduled time, and its event loop after its timers."""
-    columns: list[tuple[str, Column]] = [
-        ("schedule", lambda i: i.schedule_lag_max_s * 1e3),
-        ("event loop", lambda i: i.loop_lag_max_s * 1e3),
+    """What observing costs, and how late the load itself was: messages after their scheduled time, its event loop after
+    its timers, samples that were not in the store yet."""
+    rows: list[tuple[str, str, str, Column]] = [
+        ("schedule", style.UNKNOWN, "solid", lambda i: i.schedule_lag_max_s * 1e3),
+        ("event loop", style.PENDING, "dashed", lambda i: i.loop_lag_max_s * 1e3),
     ]
-    series = [
-        line("schedule", style.UNKNOWN, dash="solid", width=1.6),
-        line("event loop", style.PENDING, dash="dashed", width=1.6),
-    ]
+    if any(i.store_delay_max_s is not None for i in intervals):
+        rows.append(("store", style.RETRY, "dotted", lambda i: _milliseconds(i.store_delay_max_s)))
+    columns: list[tuple[str, Column]] = [(name, column) for name, _, _, column in rows]
+    series = [line(name, colour, dash=dash, width=1.6) for name, colour, dash, _ in rows]
     option = framed(intervals, columns, series, span, marks, tooltip="%.2f ms", from_zero=True)
     option["yAxis"]["axisLabel"] |= {"formatter": "{value} ms"}
     return option
@@ -230,68 +231,6 @@ def _errors_of(kind: str) -> Column:
     return lambda interval: interval.per_second(interval.errors.get(kind, 0))
 
 
-def heatmap(intervals: Sequence[Interval], span: Span, clock: Callable[[float], str]) -> Option:
-    """How many acks had which latency in each part of the window: darker is more, on a logarithmic scale.
-
-    clock: the time of day where the viewer is.
-    """
-    columns, cells = _heat(intervals, span, clock)
-    rows = sorted({row for _, row in cells})
-    low, high = (rows[0], rows[-1]) if rows else (0, HEAT_STEPS)
-    most = max(cells.values(), default=0)
-    named = {row: style.duration(10 ** (row / HEAT_STEPS)) for row in range(low, high + 1)}
-    option: Option = {
-        "animation": False,
-        "grid": {"left": 58, "right": 26, "top": 12, "bottom": 22, "outerBoundsMode": "none"},
-        "tooltip": {"show": False},
-        "xAxis": {
-            "type": "category",
-            "data": columns,
-            "splitLine": {"show": False},
-            "axisLabel": {"hideOverlap": True, "interval": max(1, len(columns) // 4)},
-        },
-        "yAxis": {
-            "type": "category",
-            "data": list(named.values()),
-            "axisLabel": {"hideOverlap": True},
-            "splitLine": {"show": False},
-        },
-        "visualMap": {
-            "show": False,
-            "dimension": 2,
-            "min": 0,
-            "max": max(1.0, math.log10(most + 1)),
-            "inRange": {"color": ["#CFE5F4", "#56B4E9", "#0072B2", "#003A5C"]},
-        },
-        "series": [
-            {
-                "type": "heatmap",
-                "name": "acks",
-                "data": [
-                    [column, row - low, round(math.log10(count + 1), 2)] for (column, row), count in cells.items()
-                ],
-            }
-        ],
-    }
-    if not cells:
-        option["title"] = say_words("No acks in this window")
-    return option
-
-
-def _heat(
-    intervals: Sequence[Interval], span: Span, clock: Callable[[float], str]
-) -> tuple[list[str], dict[tuple[int, int], float]]:
-    """The names of the columns, and acks per second by column and row. Rows are logarithms of the latency."""
-    length_s = max(1.0, (span.to_s - span.from_s) / HEAT_COLUMNS)
-    number = max(1, math.ceil((span.to_s - span.from_s) / length_s))
-    counts: dict[tuple[int, int], float] = {}
-    for interval in intervals:
-        column = min(number - 1, max(0, int((interval.wall_s - span.from_s - 1e-6) / length_s)))
-        for row, count in interval.heat(HEAT_STEPS).items():
-            counts[column, row] = counts.get((column, row), 0.0) + count / max(length_s, interval.span_s)
-    return [clock(span.from_s + column * length_s) for column in range(number)], counts
-
-
 def _milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else seconds * 1e3
 
@@ -326,14 +265,31 @@ def _on_log_axis(
     option["yAxis"] |= {"type": "log", "min": low, "max": high}
     option["yAxis"]["axisLabel"] |= {"formatter": "{value} ms"}
     if named_at_end:
-        # Named at their ends: by its dashes alone a line of a legend is hard to tell. The names are moved apart a
-        # little, so that they can be read where the lines meet.
+        # Named at their ends: by its dashes alone a line of a legend is hard to tell.
         option["grid"]["right"] = 36
-        for place, one in enumerate(option["series"][: len(columns)]):
-            one["endLabel"] = {"show": True, "formatter": "{a}", "distance": 3, "offset": [0, 12 - 9 * place]}
+        ends = [next((v for i in reversed(intervals) if (v := column(i))), low) for _, column in columns]
+        for one, up in zip(option["series"], _apart([_height(end, low, high) for end in ends]), strict=False):
+            one["endLabel"] = {"show": True, "formatter": "{a}", "distance": 3, "offset": [0, -up]}
     if not values:
         say_nothing(option, nothing)
     return option
+
+
+def _height(value: float, low: float, high: float) -> float:
+    """Where a value is on the log axis of a panel, in pixels above its foot."""
+    return PLOT_HEIGHT * math.log(value / low) / math.log(high / low)
+
+
+def _apart(heights: Sequence[float]) -> list[int]:
+    """How far up names have to be moved to be NAME_HEIGHT apart, with the lowest first and none above the chart."""
+    places: list[float] = []
+    for height in heights:
+        places.append(max(height, places[-1] + NAME_HEIGHT) if places else height)
+    top = float(PLOT_HEIGHT)
+    for at in range(len(places) - 1, -1, -1):
+        places[at] = min(places[at], top)
+        top = places[at] - NAME_HEIGHT
+    return [round(place - height) for place, height in zip(places, heights, strict=True)]
 
 
 def _decades(values: Sequence[float]) -> tuple[float, float]:

@@ -20,9 +20,9 @@ OUTCOMES: Mapping[str, tuple[str, str, str]] = {
 }
 """Colour, icon, and what it says of the message."""
 CLASSES: Mapping[str, str] = {
-    ErrorClass.TRANSIENT: "certainly not stored, and trying again can help",
-    ErrorClass.AMBIGUOUS: "may be stored",
-    ErrorClass.FATAL: "trying again cannot help",
+    ErrorClass.TRANSIENT: "that attempt was certainly not stored, and trying again can help",
+    ErrorClass.AMBIGUOUS: "that attempt may be stored",
+    ErrorClass.FATAL: "that attempt was certainly not stored, and trying again cannot help",
 }
 
 
@@ -55,7 +55,7 @@ KINDS: Mapping[str, Meaning] = {
     ),
     ErrorKind.NO_RESPONDERS: Meaning(
         "Nobody takes this subject now (status 503): there is no stream for it, JetStream is not ready, or a leader "
-        "is being elected. Certainly not stored.",
+        "is being elected.",
         "Is there a stream for this subject, and is JetStream on for this account?",
     ),
     ErrorKind.NO_STREAM: Meaning(
@@ -69,7 +69,7 @@ KINDS: Mapping[str, Meaning] = {
         "Grant the right to publish (NATS: publish permissions; Kafka: Write on the topic), or use another user.",
     ),
     ErrorKind.STREAM_FULL: Meaning(
-        "The stream has reached a limit and discards what is new (10077). Certainly not stored.",
+        "The stream has reached a limit and discards what is new (10077).",
         "Let consumers catch up, raise max_msgs or max_bytes, or choose discard: old if the oldest may be lost.",
     ),
     ErrorKind.TOO_LARGE: Meaning(
@@ -81,11 +81,12 @@ KINDS: Mapping[str, Meaning] = {
         "The error's text names what it is; docs/nats-replies.md and docs/kafka-replies.md list what provokes each.",
     ),
     ErrorKind.OVERLOADED: Meaning(
-        "The broker is short of a resource, or has too many requests at once. Certainly not stored.",
+        "The broker is short of a resource, or has too many requests at once.",
         "Send slower, with a smaller window, or give the broker more memory and disk.",
     ),
     ErrorKind.CONFLICT: Meaning(
-        "What the message expects of the stream does not hold: a last id or sequence, or another stream's name.",
+        "What the message expects of the stream does not hold: a last id or sequence, or another stream's name. "
+        "On Kafka: somebody else made the topic at the same moment.",
         "Read the last sequence again and decide anew. After a doubt, the first copy may be what is in the way.",
     ),
     ErrorKind.SEALED: Meaning(
@@ -97,7 +98,8 @@ KINDS: Mapping[str, Meaning] = {
         "Raise the account's limits, delete what is not needed, or enable JetStream for it.",
     ),
     ErrorKind.UNAVAILABLE: Meaning(
-        "The broker could not serve the request now: a leader moved, a replica was out of step, a disk failed.",
+        "The broker could not serve the request now: a leader moved, a replica was out of step, a disk failed, or the "
+        "connection took no more.",
         "If it lasts, look at the broker's log and at the state of its cluster.",
     ),
     ErrorKind.NOT_ENOUGH_REPLICAS: Meaning(
@@ -111,7 +113,8 @@ KINDS: Mapping[str, Meaning] = {
     ),
     ErrorKind.FENCED: Meaning(
         "Another producer has taken this one's identity.",
-        "Find the second program that uses the same transactional id.",
+        "AckScope uses no transactional id and replaces the producer by itself. If it comes again, the broker's log "
+        "names who took it.",
     ),
     ErrorKind.PROTOCOL: Meaning(
         "An answer came that is no ack and no refusal that is known, so nothing is known of the message.",
@@ -127,14 +130,30 @@ KINDS: Mapping[str, Meaning] = {
     ),
 }
 NO_KIND = Meaning("No error was told with it.", "Look at Events for what happened at that time.")
+NOT_SENT_IN_TIME = Meaning(
+    "It waited for its turn until the ack timeout and was never handed over: its partition had no leader, no broker "
+    "could be reached, or the producer was being replaced.",
+    "Is every partition led, and can the brokers be reached? Events tell when a producer was replaced, and why.",
+)
+"""Of a timeout that is TRANSIENT, as there is on Kafka."""
+_HELD_FOR_LIFETIME = frozenset({ErrorKind.EXPIRED, ErrorKind.DISCONNECTED, ErrorKind.UNAVAILABLE})
 
 
-def meaning(kind: str) -> Meaning:
-    """What a kind says; a kind of a newer version is told as such."""
+def meaning(kind: str, error_class: str | None = None) -> Meaning:
+    """What a kind says, of a failure of that class; a kind of a newer version is told as such."""
     if not kind:
         return NO_KIND
+    if kind == ErrorKind.TIMEOUT and error_class == ErrorClass.TRANSIENT:
+        return NOT_SENT_IN_TIME
     unknown = Meaning(f"{style.words(kind).capitalize()}: a kind that this version does not know.", NO_KIND.advice)
     return KINDS.get(kind, unknown)
+
+
+def class_words(error_class: str, kind: str) -> str:
+    """What a class says of the attempt that failed."""
+    if kind == ErrorKind.CLOSED:
+        return "no other attempt could follow"  # close ends what may be stored as well as what was never sent
+    return CLASSES.get(error_class, "not known to this version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,34 +165,74 @@ class Attempts:
     error_class: str | None = None
 
 
-def handled(outcome: str, kind: str, attempts: Attempts | None) -> str:
-    """What AckScope did about it: given up at once, tried again, waited. attempts: None where none was kept."""
+def handled(outcome: str, kind: str, attempts: Attempts | None, *, kafka: bool = False) -> str:
+    """What AckScope did about it: given up at once, tried again, waited.
+
+    attempts: None where none was kept. kafka: a broker that knows no message ids.
+    """
     if outcome == ACKED_LATE:
         return (
             f"{_sent(attempts)} Given up as unknown when no more attempts were allowed, but remembered: the ack that "
             "came afterwards was still counted, and the message no longer counts as unknown."
         )
     if attempts is not None and attempts.most == 0:
-        return "Held, and never sent: at the end of its lifetime it was given up. So it is certainly not stored."
-    error_class = None if attempts is None else attempts.error_class
+        return _never_sent(kind, attempts.error_class)
     if outcome == "rejected":
-        if error_class == ErrorClass.FATAL:
-            return f"{_sent(attempts)} The refusal is final, so it was given up at once."
-        return (
-            f"{_sent(attempts)} Each refusal was answered by a pause that grows and another attempt with the same "
-            "message id, until no attempt or no time was left. No attempt left a doubt."
-        )
+        told = f"{_sent(attempts)} {_refused(kind, attempts, kafka=kafka)}"
+        return told.replace("Sent", "Tried", 1) if kind == ErrorKind.TIMEOUT else told  # nothing left this process
     if kind == ErrorKind.CLOSED:
         return f"{_sent(attempts)} It was still awaited when the bus was closed, and close gave it this outcome."
-    doubt = "Once an attempt may have been stored, no later refusal makes that undone: only an ack would."
-    if attempts is not None and attempts.most == 1:
+    return f"{_sent(attempts)} {_in_doubt(attempts, kafka=kafka)} {_DOUBT}"
+
+
+_DOUBT = "Once an attempt may have been stored, no later refusal makes that undone: only an ack would."
+
+
+def _never_sent(kind: str, error_class: str | None) -> str:
+    if kind == ErrorKind.CLOSED:
+        why = "the bus was closed before it could be"
+    elif error_class == ErrorClass.FATAL and kind not in _HELD_FOR_LIFETIME:
+        why = "its topic could not be prepared, and waiting would not have helped"
+    else:
+        why = "at the end of its lifetime it was given up"
+    return f"Held, and never sent: {why}. So it is certainly not stored."
+
+
+def _refused(kind: str, attempts: Attempts | None, *, kafka: bool) -> str:
+    error_class = None if attempts is None else attempts.error_class
+    if kind == ErrorKind.CLOSED:
+        return "The bus was closed before another attempt, and none before had left a doubt."
+    if error_class == ErrorClass.FATAL:
+        alone = " Its batch was halved until it was alone, so that it harmed no other message."
+        return "The refusal is final, so it was given up at once." + (
+            alone if kafka and kind == ErrorKind.TOO_LARGE else ""
+        )
+    if kind == ErrorKind.TIMEOUT:
+        return "Each time it was taken back at its ack timeout, before it left, until no attempt or no time was left."
+    again = "" if kafka else " with the same message id"
+    return (
+        f"Each refusal was answered by a pause that grows and another attempt{again}, until no attempt or no time was "
+        "left. No attempt left a doubt."
+    )
+
+
+def _in_doubt(attempts: Attempts | None, *, kafka: bool) -> str:
+    once = attempts is not None and attempts.most == 1
+    if kafka and once:
         return (
-            f"{_sent(attempts)} Not sent again: the broker would not have known the copy by its message id, or no "
-            f"attempt was left, and a second copy is worse than a doubt. {doubt}"
+            "Not sent again: Kafka knows no message ids, so the copy could be stored twice, which is worse than a "
+            "doubt. What its client repeats by itself makes no second copy."
+        )
+    if kafka:
+        return "Sent again only while it was certain that nothing was stored, or because the topic allows duplicates."
+    if once:
+        return (
+            "Not sent again: the broker would not have known the copy by its message id, or no attempt was left, and "
+            "a second copy is worse than a doubt."
         )
     return (
-        f"{_sent(attempts)} Sent again with the same message id, so that a broker that has it already stores no "
-        f"second copy; each attempt waited for its ack. {doubt}"
+        "Sent again with the same message id, so that a broker that has it already stores no second copy; each "
+        "attempt waited for its ack."
     )
 
 

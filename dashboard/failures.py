@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -12,13 +13,15 @@ from dashboard.chart_frame import Column, Mark, Option, Span, area, framed, say_
 from dashboard.failure_words import ACKED_LATE, Attempts
 from dashboard.rates import Interval
 from dashboard.style import LATE, REJECTED, UNKNOWN
-from eventbus.observe.run import FailedMessage, FailureGroup
+from eventbus.observe.run import FailedMessage, FailureGroup, RunInfo
 from eventbus.observe.schema import MAX_FAILED_PER_RUN
 from eventbus.viz.export import to_csv
 from eventbus.viz.frames import failed_rows, failure_rows, specimen
 
 OUTCOMES = ("rejected", "unknown", ACKED_LATE)
 TREND_BINS = 24
+TEXT_LENGTH, OTHERS = 200, "(others)"
+"""By how much of a text a store groups, and what it calls topic and text of what has no group of its own."""
 KEPT_RUNS = 4
 
 
@@ -142,6 +145,11 @@ def left_of(groups: Iterable[FailureGroup]) -> list[FailureGroup]:
     return sorted(left, key=lambda group: (-group.count, -group.last_wall_s))
 
 
+def on_kafka(run: RunInfo) -> bool:
+    """Whether a run publishes to Kafka, its mock included: it knows no message ids."""
+    return run.settings.get("embedded") == "kafka" or run.url.startswith("kafka")
+
+
 # ---- what is shown of them --------------------------------------------------------------------------------------
 
 GroupKey = tuple[str, str, str, str]
@@ -152,30 +160,74 @@ def key_of(group: FailureGroup) -> GroupKey:
     return group.kind, group.topic, group.outcome, group.text
 
 
-def _key_of(message: FailedMessage, text_length: int = 200) -> GroupKey:
-    text = (message.error_text or "")[:text_length]
-    return message.error_kind or "", message.topic, outcome_of(message), text
-
-
-def trends(found: Failures, from_s: float, to_s: float) -> dict[GroupKey, list[int]]:
-    """How many messages of each group came in each of TREND_BINS parts of the time, by the messages that are kept.
-
-    Where not all were kept, the time ends with the last of them.
-    """
-    if found.truncated:
-        to_s = found.messages[0].wall_s
-    length_s = max(to_s - from_s, 1e-3)
-    bins: dict[GroupKey, list[int]] = {}
+def messages_by_group(found: Failures) -> Mapping[GroupKey, list[FailedMessage]]:
+    """The messages that are kept, newest first, by the group that counts each."""
+    known = {key_of(group) for group in found.groups}
+    sorted_out: dict[GroupKey, list[FailedMessage]] = {}
     for message in found.messages:
-        place = min(TREND_BINS - 1, max(0, int((message.wall_s - from_s) / length_s * TREND_BINS)))
-        bins.setdefault(_key_of(message), [0] * TREND_BINS)[place] += 1
+        kind, outcome = message.error_kind or "", outcome_of(message)
+        key = kind, message.topic, outcome, (message.error_text or "")[:TEXT_LENGTH]
+        if key not in known:  # one of those that a store counts together, since there were too many groups
+            key = kind, OTHERS, outcome, OTHERS
+        sorted_out.setdefault(key, []).append(message)
+    return sorted_out
+
+
+def trends(found: Failures, intervals: Sequence[Interval], *, left: bool = False) -> dict[GroupKey, list[int]]:
+    """How many messages of each group came in each of at most TREND_BINS parts of the run; exactly, or not at all.
+
+    intervals: of the whole run. left: only what is left of them, as Filter.left.
+
+    Of a group whose messages are all kept it is known by them. Of others a store only knows how many there were from
+    first to last; but where one group of an outcome is left over, it is all that the run counted of that outcome
+    besides the others. Groups of which neither holds have no trend.
+    """
+    ends = [chunk[-1].wall_s for chunk in _chunks(intervals)]
+    shown = Failures(left_of(found.groups), Filter(left=True).messages(found)) if left else found
+    kept = messages_by_group(shown)
+    bins: dict[GroupKey, list[int]] = {}
+    open_ones: dict[str, list[FailureGroup]] = {}
+    for group in shown.groups:
+        messages = kept.get(key_of(group), [])
+        if ends and len(messages) == group.count:
+            bins[key_of(group)] = _binned(messages, ends)
+        else:
+            open_ones.setdefault(group.outcome, []).append(group)
+    for outcome, groups in open_ones.items():
+        counted = _COUNTED.get(outcome)
+        if counted is not None and len(groups) == 1 and ends and not left:
+            others = [counts for key, counts in bins.items() if key[2] == outcome]
+            all_of_them = (sum(map(counted, chunk)) for chunk in _chunks(intervals))
+            bins[key_of(groups[0])] = [
+                max(0, count - sum(other[at] for other in others)) for at, count in enumerate(all_of_them)
+            ]
     return bins
 
 
-def attempts_of(found: Failures, group: FailureGroup) -> Attempts | None:
-    """How often its messages were sent, by those that are kept; None where none is."""
-    key = key_of(group)
-    kept = [message for message in found.messages if _key_of(message) == key]
+_COUNTED: Mapping[str, Callable[[Interval], int]] = {
+    "rejected": lambda interval: interval.rejected,
+    "unknown": lambda interval: interval.unknown,
+    ACKED_LATE: lambda interval: interval.late_acks,
+}
+"""What a run counts of each of OUTCOMES."""
+
+
+def _chunks(intervals: Sequence[Interval]) -> list[Sequence[Interval]]:
+    """Neighbours together, so that there are at most TREND_BINS."""
+    size = -(-len(intervals) // TREND_BINS)
+    return [intervals[at : at + size] for at in range(0, len(intervals), size)] if intervals else []
+
+
+def _binned(messages: Sequence[FailedMessage], ends: Sequence[float]) -> list[int]:
+    """How many of them came up to each end, and after the one before; what is newer than all is in the last."""
+    counts = [0] * len(ends)
+    for message in messages:
+        counts[min(bisect_left(ends, message.wall_s), len(ends) - 1)] += 1
+    return counts
+
+
+def attempts_of(kept: Sequence[FailedMessage]) -> Attempts | None:
+    """How often the messages of a group were sent, by those that are kept; None where none is."""
     if not kept:
         return None
     classes = Counter(message.error_class for message in kept)
@@ -184,12 +236,6 @@ def attempts_of(found: Failures, group: FailureGroup) -> Attempts | None:
         max(message.attempts for message in kept),
         classes.most_common(1)[0][0],
     )
-
-
-def newest_of(found: Failures, group: FailureGroup, most: int) -> list[FailedMessage]:
-    """The newest of its messages that are kept."""
-    key = key_of(group)
-    return [message for message in found.messages if _key_of(message) == key][:most]
 
 
 def groups_csv(groups: Sequence[FailureGroup]) -> str:

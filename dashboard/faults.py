@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from dashboard import style
 from dashboard.broker import KAFKA_URL, NATS_URL, OwnBroker
 from dashboard.process import LoadRefused
 from dashboard.rates import Interval, merge
@@ -202,17 +203,10 @@ def seen(
     events: Sequence[BusEvent] = (),
 ) -> Seen:
     """What of a run falls into the time of a fault and AFTERMATH_S after it. ``intervals`` must reach back to it."""
-    from_s = int(status.began_wall_s - run.started_wall_s)
-    until = status.ended_wall_s
-    until_wall_s = float("inf") if until is None else until + AFTERMATH_S
-    chosen = [one for one in intervals if one.end_s > from_s and one.wall_s <= until_wall_s]
-    longest = silent = 0.0
-    for one in chosen:
-        silent = 0.0 if one.acked else silent + one.span_s
-        longest = max(longest, silent)
+    chosen, until_wall_s = _during(status, run, intervals), _until_wall_s(status)
     return Seen(
         merge(chosen) if chosen else None,
-        longest,
+        _silent_s(chosen),
         [
             one
             for one in alerts
@@ -220,6 +214,49 @@ def seen(
         ],
         [one for one in events if _within(one.wall_s, status, until_wall_s)],
     )
+
+
+def in_short(status: FaultStatus, run: RunInfo, intervals: Sequence[Interval]) -> str:
+    """What became of messages from the begin of a fault to AFTERMATH_S after its end, in a few words.
+
+    ``intervals`` must reach back to it.
+    """
+    chosen = _during(status, run, intervals)
+    if not chosen:
+        return "nothing measured yet"
+    told = [
+        f"{style.count(number)} {word}"
+        for word, number in (
+            ("rejected", sum(one.rejected for one in chosen)),
+            ("unknown", sum(one.unknown for one in chosen)),
+            ("acked late", sum(one.late_acks for one in chosen)),
+            ("duplicates", sum(one.duplicates for one in chosen)),
+            ("tried again", sum(one.retries for one in chosen)),
+        )
+        if number
+    ]
+    silent_s = _silent_s(chosen)
+    if silent_s >= 1:
+        told.append(f"no ack for {style.duration(silent_s)}")
+    return f"{style.count(sum(one.acked for one in chosen))} acked, {', '.join(told) or 'nothing else'}"
+
+
+def _during(status: FaultStatus, run: RunInfo, intervals: Sequence[Interval]) -> list[Interval]:
+    from_s = int(status.began_wall_s - run.started_wall_s)
+    return [one for one in intervals if one.end_s > from_s and one.wall_s <= _until_wall_s(status)]
+
+
+def _until_wall_s(status: FaultStatus) -> float:
+    return float("inf") if status.ended_wall_s is None else status.ended_wall_s + AFTERMATH_S
+
+
+def _silent_s(intervals: Sequence[Interval]) -> float:
+    """The longest without any ack."""
+    longest = silent = 0.0
+    for one in intervals:
+        silent = 0.0 if one.acked else silent + one.span_s
+        longest = max(longest, silent)
+    return longest
 
 
 def _within(wall_s: float, status: FaultStatus, until_wall_s: float) -> bool:

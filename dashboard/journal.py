@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from dashboard import style
 from dashboard.chart_frame import Mark
-from dashboard.rates import Edit
 from eventbus import BusEvent, EventKind
 from eventbus.observe.run import AlertChange, RunInfo, RunStatus
 
@@ -21,6 +20,8 @@ _MARKS = {
     EventKind.PAUSED: "‖",
     EventKind.RESUMED: "▶",
     EventKind.PROCESS_LOST: "✗",
+    EventKind.RATE_CHANGED: "✎",
+    EventKind.SHAPE_CHANGED: "✎",
     EventKind.FAULT_BEGAN: "⚡",
     EventKind.FAULT_ENDED: "✓",
 }
@@ -28,6 +29,8 @@ _COLOURS = {
     EventKind.CONNECTED: style.LATE,
     EventKind.DISCONNECTED: style.UNKNOWN,
     EventKind.PROCESS_LOST: style.UNKNOWN,
+    EventKind.RATE_CHANGED: style.ACKED,
+    EventKind.SHAPE_CHANGED: style.ACKED,
     EventKind.FAULT_BEGAN: style.REJECTED,
     EventKind.FAULT_ENDED: style.LATE,
     EventKind.DENIED: style.UNKNOWN,
@@ -60,9 +63,7 @@ class Entry:
         return Mark(self.wall_s, self.word, self.sign, self.colour)
 
 
-def entries(
-    run: RunInfo, events: Sequence[BusEvent], alerts: Sequence[AlertChange], edits: Sequence[Edit]
-) -> list[Entry]:
+def entries(run: RunInfo, events: Sequence[BusEvent], alerts: Sequence[AlertChange]) -> list[Entry]:
     """Everything that happened in a run, newest first."""
     told = [Entry(run.started_wall_s, "▶", "Start", f"{run.topic} on {run.url}")]
     told += [
@@ -74,16 +75,6 @@ def entries(
             _COLOURS.get(event.kind, style.PENDING),
         )
         for event in events
-    ]
-    told += [
-        Entry(
-            edit.wall_s,
-            "✎",
-            "Rate",
-            "as fast as the window lets" if edit.rate is None else f"{style.rate(edit.rate)} from now on",
-            style.ACKED,
-        )
-        for edit in edits
     ]
     told += [
         Entry(alert.wall_s, "⚠", _ALERT_WORDS.get(alert.severity, "Alert"), headline(alert), style.UNKNOWN)

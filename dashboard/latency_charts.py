@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from dashboard import style
 from dashboard.chart_frame import Column, Mark, Option, Span, Threshold, framed, line, say_nothing, say_words
-from dashboard.latency_parts import percentile_s
+from dashboard.latency_parts import LatencyParts, percentile_s
 from dashboard.rates import Interval
 from eventbus import LatencyHistogram
 from eventbus.latency import bucket_bounds_ns
@@ -19,6 +19,10 @@ LINES = ((50.0, "dotted", 1.4), (95.0, "dashed", 1.4), (99.0, "solid", 1.6), (99
 """Percentile, dashes and width of its line."""
 CURVE = (50.0, 75.0, 90.0, 95.0, 98.0, 99.0, 99.5, 99.8, 99.9, 99.95, 99.99, 99.999)
 """Each of about the same room, so that the last nines can be read."""
+LABEL_PX = 11
+"""Lines of text at the ends of percentiles are so far apart, at least."""
+PLOT_PX = 142
+"""Height of the plot of a panel: widgets.CHART_HEIGHT without the margins above and below."""
 _EIGHTHS = 3
 """Finest rows of the heatmap: eight buckets of a histogram, an eighth of a doubling."""
 
@@ -85,11 +89,32 @@ def percentiles(
     option["yAxis"] |= {"type": "log", "min": axis[0], "max": axis[1]}
     option["yAxis"]["axisLabel"] |= {"formatter": "{value} ms"}
     option["grid"]["right"] = 42
-    for place, one in enumerate(option["series"][: len(columns)]):
-        one["endLabel"] = {"show": True, "formatter": "{a}", "distance": 3, "offset": [0, 12 - 9 * place]}
+    ends = next((row[1:] for row in reversed(option["dataset"]["source"]) if row[1] is not None), None)
+    moves = [0.0] * len(columns) if ends is None else _apart(ends, axis, PLOT_PX)
+    for one, move in zip(option["series"], moves, strict=False):
+        one["endLabel"] = {"show": True, "formatter": "{a}", "distance": 3, "fontSize": 11, "offset": [0, move]}
     if not any(measure.of(interval).total for interval in intervals):
         say_nothing(option, nothing)
     return option
+
+
+def _apart(ends: Sequence[float | None], axis: tuple[float, float], plot_px: int) -> list[float]:
+    """By how many pixels each name is moved down from the end of its line, so that none lies on another.
+
+    ends: where the lines end, in milliseconds, which rise from line to line. ECharts' own ``labelLayout`` does not move
+    such labels. Names are pushed up from the lowest one; where that reaches the top, all are pushed down from there.
+    """
+    low, high = (math.log10(end) for end in axis)
+    natural = [
+        plot_px * (1 - (math.log10(max(end or axis[0], axis[0])) - low) / (high - low)) for end in ends
+    ]  # from the top
+    placed: list[float] = []
+    for place in natural:
+        placed.append(min(place, placed[-1] - LABEL_PX) if placed else place)
+    for at in range(len(placed) - 1, -1, -1):
+        least = 0.0 if at == len(placed) - 1 else placed[at + 1] + LABEL_PX
+        placed[at] = max(placed[at], least)
+    return [round(there - place, 1) for there, place in zip(placed, natural, strict=True)]
 
 
 def _column(measure: Measure, percent: float) -> Column:
@@ -129,6 +154,36 @@ def curve(ack: LatencyHistogram, scheduled: LatencyHistogram) -> Option:
     return option
 
 
+def split(parts: LatencyParts) -> Option | None:
+    """The mean time from the schedule to the ack as one bar of its two parts; None where they are not known."""
+    before_s, broker_s, share = parts.before_s, parts.ack.mean_s, parts.before_share
+    if before_s is None or broker_s is None or share is None:
+        return None
+    told = (
+        ("before the last send", before_s, share, style.DUPLICATE),
+        ("to the broker and back", broker_s, 1 - share, style.ACKED),
+    )
+    return {
+        "animation": False,
+        "grid": {"left": 0, "right": 0, "top": 30, "bottom": 0, "outerBoundsMode": "none"},
+        "legend": {"top": 0, "left": 0, "itemWidth": 16, "itemHeight": 10, "selectedMode": False},
+        "xAxis": {"type": "value", "show": False, "min": 0, "max": before_s + broker_s},
+        "yAxis": {"type": "category", "data": ["mean"], "show": False},
+        "series": [
+            {
+                "type": "bar",
+                "name": f"{name}: {style.duration(seconds)}, {style.percent(part)}",
+                "stack": "mean",
+                "color": colour,
+                "barWidth": "100%",
+                "silent": True,
+                "data": [seconds],
+            }
+            for name, seconds, part, colour in told
+        ],
+    }
+
+
 def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else float(f"{seconds * 1e3:.4g}")
 
@@ -143,9 +198,10 @@ def heatmap(
     """How many acks took how long, over time: stronger is more, on a logarithmic scale.
 
     At most HEAT_COLUMNS by HEAT_ROWS cells, of which only those with acks are told: place, place, logarithm for the
-    colour, acks, and milliseconds in the middle of the row. clock: the time of day where the viewer is.
+    colour, acks, and from which to which latency the row goes. clock: the time of day where the viewer is.
     """
     names, cells = _cells(intervals, span, measure, clock)
+    step_s = _usual_s(intervals[-HEAT_COLUMNS:])
     shift = _shift(sorted({row for _, row in cells}))
     merged: dict[tuple[int, int], int] = {}
     for (column, row), acks in cells.items():
@@ -156,7 +212,7 @@ def heatmap(
     option: Option = {
         "animation": False,
         "grid": {"left": 66, "right": 26, "top": 12, "bottom": 22, "outerBoundsMode": "none"},
-        "tooltip": {"confine": True, "formatter": "{b}<br/>{@[3]} acks took about {@[4]} ms"},
+        "tooltip": {"confine": True, "formatter": _cell_words(step_s)},
         "xAxis": {
             "type": "category",
             "data": names,
@@ -185,7 +241,7 @@ def heatmap(
                 "name": "acks",
                 "progressive": 0,  # else only the first 400 cells are drawn at once, and the rest in later frames
                 "data": [
-                    [column, row - low, round(math.log10(acks), 1), acks, _ms(sum(_bounds_s(row, shift)) / 2)]
+                    [column, row - low, round(math.log10(acks), 1), acks, *_bounds_ms(row, shift)]
                     for (column, row), acks in merged.items()
                 ],
             }
@@ -195,6 +251,17 @@ def heatmap(
         option["title"] = say_words(nothing)
         option["yAxis"]["axisLabel"]["show"] = False
     return option
+
+
+def _cell_words(step_s: float) -> str:
+    """What is told of a cell: when, from which to which latency, how many."""
+    when = "{b}" if step_s < 1.5 else f"{{b}}, {style.span(round(step_s))}"
+    return when + "<br/><b>{@[4]} to {@[5]} ms</b><br/>{@[3]} acks"
+
+
+def _usual_s(intervals: Sequence[Interval]) -> float:
+    """How long most of the intervals are: a run's last one is shorter."""
+    return sorted(interval.span_s for interval in intervals)[len(intervals) // 2] if intervals else 1.0
 
 
 def _cells(
@@ -207,7 +274,7 @@ def _cells(
     shown = intervals[-HEAT_COLUMNS:]
     times = [interval.wall_s - interval.span_s / 2 for interval in shown]
     if shown:
-        step_s = max(0.25, sorted(interval.span_s for interval in shown)[len(shown) // 2])
+        step_s = max(0.25, _usual_s(shown))
         room = min(HEAT_COLUMNS - len(shown), math.floor((span.to_s - shown[-1].wall_s) / step_s))
         times += [shown[-1].wall_s + (place + 0.5) * step_s for place in range(room)]
     cells: dict[tuple[int, int], int] = {}
@@ -224,6 +291,11 @@ def _shift(rows: Sequence[int]) -> int:
     while rows and (rows[-1] >> shift) - (rows[0] >> shift) >= HEAT_ROWS:
         shift += 1
     return _EIGHTHS + shift
+
+
+def _bounds_ms(row: int, shift: int) -> list[float]:
+    """As a person reads them."""
+    return [float(f"{seconds * 1e3:.3g}") for seconds in _bounds_s(row, shift)]
 
 
 def _bounds_s(row: int, shift: int) -> tuple[float, float]:

@@ -140,10 +140,14 @@ def _row(name: str, ack_s: float | None, scheduled_s: float | None) -> Percentil
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One part of the time in words. weight: "fine", "notable" or "large", for its icon and colour."""
+    """One part of the time in words. weight: "fine", "notable" or "large", for its icon and colour.
+
+    figure: how much there was of it, to be read at a glance; a dash where it is not known.
+    """
 
     title: str
     weight: str
+    figure: str
     text: str
 
 
@@ -183,19 +187,68 @@ def _cause(parts: LatencyParts) -> str:
 
 
 def findings(parts: LatencyParts, *, closed: bool, max_pending: int, ack_timeout_s: float) -> list[Finding]:
-    """The four parts of the time, each with what it is, how much there was, and what can be done about it."""
+    """The four parts of the time in the order in which a message meets them: what each is, and what can be done."""
     return [
-        _broker(parts),
-        _window(parts, max_pending),
         _schedule(parts, closed=closed),
+        _window(parts, max_pending),
         _retries(parts, ack_timeout_s),
+        _broker(parts),
     ]
+
+
+def _schedule(parts: LatencyParts, *, closed: bool) -> Finding:
+    if closed:
+        text = "A closed model: each worker sends when its last ack came, so no message can be late."
+        return Finding("Schedule", "fine", style.NOTHING, text)
+    lag = style.duration(parts.schedule_lag_max_s)
+    figure = f"at most {lag} late"
+    if parts.schedule_lag_max_s < _LATE_S:
+        return Finding("Schedule", "fine", figure, "Messages were sent at their time, as near as a timer can be.")
+    text = f"Messages were sent up to {lag} after their time. "
+    if parts.stalled_s > 0:
+        return Finding("Schedule", "large", figure, text + "They waited for room in the window, see there.")
+    text += (
+        f"The event loop itself was up to {style.duration(parts.loop_lag_max_s)} late: the process or the machine was "
+        "busy, and some of every latency here may be its own."
+    )
+    return Finding("Schedule", "notable", figure, text)
+
+
+def _window(parts: LatencyParts, max_pending: int) -> Finding:
+    if parts.stalled_s <= 0:
+        text = "No publisher ever waited for room, so the window cost no time."
+        return Finding("Window wait", "fine", "none", text)
+    figure = f"{style.duration(parts.stalled_s)}, {style.percent(parts.stalled_share)} of the time"
+    text = (
+        f"So long a publisher waited for room among {style.count(max_pending)} pending messages. This is "
+        "back-pressure: the broker acks slower than messages are offered. A larger window only helps where acks are "
+        "late but not too few."
+    )
+    return Finding("Window wait", "large" if parts.stalled_share >= 0.05 else "notable", figure, text)
+
+
+def _retries(parts: LatencyParts, ack_timeout_s: float) -> Finding:
+    if not parts.retries and not parts.late_acks:
+        return Finding("Retries", "fine", "none", "No attempt was repeated.")
+    figure = f"{style.count(parts.retries)}, {style.percent(parts.retry_ratio)} of accepted"
+    text = (
+        f"Attempts that were repeated; {style.count(parts.ack_timeouts)} waited in vain for the ack timeout of "
+        f"{style.duration(ack_timeout_s)}. "
+        "The ack latency begins anew with each attempt; from the schedule, every attempt and pause counts."
+    )
+    if parts.late_acks:
+        text += (
+            f" {style.count(parts.late_acks)} messages were acked after they had been given up: they count from the "
+            "schedule only."
+        )
+    return Finding("Retries", "large" if parts.retry_ratio >= 0.05 else "notable", figure, text)
 
 
 def _broker(parts: LatencyParts) -> Finding:
     p50, p99 = parts.ack.percentile_s(50), parts.ack.percentile_s(99)
     if p50 is None or p99 is None:
-        return Finding("Broker", "fine", "No ack came, so nothing is known of the way to the broker and back.")
+        text = "No ack came, so nothing is known of the way to the broker and back."
+        return Finding("Broker", "fine", style.NOTHING, text)
     uneven = p99 > 20 * p50
     text = (
         f"From the last send to the ack: half of the acks within {style.duration(p50)}, 99 of 100 within "
@@ -207,48 +260,5 @@ def _broker(parts: LatencyParts) -> Finding:
         if uneven
         else "Network, broker, replicas and the wait for this process to read the ack are all in it."
     )
-    return Finding("Broker", "notable" if uneven else "fine", text)
-
-
-def _window(parts: LatencyParts, max_pending: int) -> Finding:
-    if parts.stalled_s <= 0:
-        return Finding("Window", "fine", "No publisher ever waited for room, so the window cost no time.")
-    text = (
-        f"For {style.duration(parts.stalled_s)} ({style.percent(parts.stalled_share)} of the time) a publisher waited "
-        f"for room among {style.count(max_pending)} pending messages. This is back-pressure: the broker acks slower "
-        "than messages are offered. A larger window only helps where acks are late but not too few."
-    )
-    return Finding("Window", "large" if parts.stalled_share >= 0.05 else "notable", text)
-
-
-def _schedule(parts: LatencyParts, *, closed: bool) -> Finding:
-    if closed:
-        text = "A closed model: each worker sends when its last ack came, so no message can be late."
-        return Finding("Schedule", "fine", text)
-    lag = style.duration(parts.schedule_lag_max_s)
-    if parts.schedule_lag_max_s < _LATE_S:
-        return Finding("Schedule", "fine", f"Messages were sent at most {lag} after their time.")
-    text = f"Messages were sent up to {lag} after their time. "
-    if parts.stalled_s > 0:
-        return Finding("Schedule", "large", text + "They waited for room in the window, see there.")
-    text += (
-        f"The event loop itself was up to {style.duration(parts.loop_lag_max_s)} late: the process or the machine was "
-        "busy, and some of every latency here may be its own."
-    )
-    return Finding("Schedule", "notable", text)
-
-
-def _retries(parts: LatencyParts, ack_timeout_s: float) -> Finding:
-    if not parts.retries and not parts.late_acks:
-        return Finding("Retries", "fine", "No attempt was repeated.")
-    text = (
-        f"{style.count(parts.retries)} attempts were repeated ({style.percent(parts.retry_ratio)} of what was "
-        f"accepted), {style.count(parts.ack_timeouts)} after the ack timeout of {style.duration(ack_timeout_s)}. "
-        "The ack latency begins anew with each attempt; from the schedule, every attempt and pause counts."
-    )
-    if parts.late_acks:
-        text += (
-            f" {style.count(parts.late_acks)} messages were acked after they had been given up: they count from the "
-            "schedule only."
-        )
-    return Finding("Retries", "large" if parts.retry_ratio >= 0.05 else "notable", text)
+    figure = f"p50 {style.duration(p50)}, p99 {style.duration(p99)}"
+    return Finding("Broker", "notable" if uneven else "fine", figure, text)

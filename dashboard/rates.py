@@ -36,6 +36,7 @@ class Interval:
     unknown: newly settled as unknown; late acks do not lessen it. acked: all acks, duplicates and late ones among
     them. pending: at the end. *_max: the peak. offered: messages that the load wanted sent. latency: from the last
     attempt to the ack. scheduled: from the time that the schedule had for a message; empty where there is none.
+    store_delay_max_s: None where it was not told.
     warming_up: what is in here is not judged.
     """
 
@@ -64,6 +65,7 @@ class Interval:
     scheduled: LatencyHistogram = field(default_factory=LatencyHistogram)
     loop_lag_max_s: float = 0.0
     schedule_lag_max_s: float = 0.0
+    store_delay_max_s: float | None = None
     warming_up: bool = False
     _percentiles: dict[float, float | None] = field(default_factory=dict, init=False, repr=False, compare=False)
     _heat: dict[int, int] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -151,8 +153,13 @@ class Interval:
             scheduled=self.scheduled.merged(later.scheduled),
             loop_lag_max_s=max(self.loop_lag_max_s, later.loop_lag_max_s),
             schedule_lag_max_s=max(self.schedule_lag_max_s, later.schedule_lag_max_s),
+            store_delay_max_s=_larger(self.store_delay_max_s, later.store_delay_max_s),
             warming_up=later.warming_up,
         )
+
+
+def _larger(one: float | None, other: float | None) -> float | None:
+    return other if one is None else one if other is None else max(one, other)
 
 
 def merge(intervals: Sequence[Interval]) -> Interval:
@@ -200,35 +207,25 @@ def between(earlier: Sample | None, later: Sample) -> Interval:
         scheduled=later.scheduled.since(scheduled),
         loop_lag_max_s=later.loop_lag_s,
         schedule_lag_max_s=later.schedule_lag_s,
+        store_delay_max_s=later.store_delay_s,
         warming_up=later.warming_up,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """The target rate was changed while the run went on; ``rate`` None means as fast as the window lets."""
-
-    wall_s: float
-    rate: float | None
 
 
 class Timeline:
     """The history of one run, in seconds. ``extend`` takes new samples; everything else only looks.
 
-    shaped: the target rate changes by itself, so that a change of it is no edit. first_s: how far into the run the
-    oldest sample was.
+    first_s: how far into the run the oldest sample was.
 
     Memory is bounded: FINE_S of seconds and MAX_COARSE older, coarser intervals, however long the run is. Not
     thread-safe; its owner locks.
     """
 
-    def __init__(self, *, shaped: bool = False) -> None:
+    def __init__(self) -> None:
         self._seconds: list[Interval] = []
         self._open: Interval | None = None
         self._groups: dict[tuple[int, int], tuple[int, Interval]] = {}  # what was merged for charts: (members, whole)
         self.first_s = 0.0
-        self.edits: list[Edit] = []
-        self.shaped = shaped
         self.last: Sample | None = None
 
     @property
@@ -244,8 +241,6 @@ class Timeline:
             step = between(self.last, sample)
             if self.last is None:
                 self.first_s = sample.elapsed_s
-            elif sample.target_rate != self.last.target_rate and not self.shaped:
-                self.edits.append(Edit(sample.wall_s, sample.target_rate))
             self.last = sample
             self._open = step if self._open is None else self._open.merged(step)
             if int(step.end_s) > int(step.start_s):

@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
-from dashboard.rates import Edit, Interval, Timeline
+from dashboard.rates import Interval, Timeline
 from eventbus import BusEvent
 from eventbus.observe.run import AlertChange, FailedMessage, FailureGroup, RunInfo, Sample, StoreError
 
 KEPT_TIMELINES = 4
-FIRST_READ = 1_200
-"""Samples read at once of a run that is new to us: five minutes, in some 0.15 s. An hour takes 4 s: what lies before is
-one interval until it was read, in the background."""
+FIRST_READ = 400
+"""Samples read at once of a run that is new to us, the newest: more than the shortest window of a page needs. What lies
+before is read in COARSE steps at first, and in the background once more in full, for the sake of its peaks."""
+COARSE = 360
+"""Ten seconds each in an hour, as much as a chart can show."""
 CHUNK = 500
 """Samples taken in at a time there."""
 
@@ -37,6 +39,9 @@ class RunSource(Protocol):
 
     def each_sample(self, run_id: str, since_wall_s: float | None = None, limit: int | None = None) -> Iterable[Sample]:
         """The same one by one, without a limit where none is given."""
+
+    def coarse_samples(self, run_id: str, most: int = COARSE, until_wall_s: float | None = None) -> Sequence[Sample]:
+        """Few of them, from the first one on, in time order."""
 
     def events(self, run_id: str, limit: int = 500) -> Sequence[BusEvent]:
         """In time order."""
@@ -56,12 +61,11 @@ class RunView:
     """One run as a page shows it, all of the same moment.
 
     intervals: what the charts show. recent: the newest seconds as one, None before there is a whole second.
-    total: all of the run. sample: the newest. edits: every change of the target rate. complete: False while what lies
-    further back is still being read.
+    total: all of the run. sample: the newest. complete: False while peaks of what lies further back are still being
+    read; all else is there.
     """
 
     intervals: Sequence[Interval] = ()
-    edits: Sequence[Edit] = ()
     recent: Interval | None = None
     total: Interval | None = None
     sample: Sample | None = None
@@ -87,18 +91,16 @@ class RunHistory:
         recent_s: float,
         over: bool,
         until_s: float | None = None,
-        shaped: bool = False,
     ) -> RunView:
         """Read what is new of a run, and give what a page shows of its newest ``window_s`` (None: all).
 
         over: nothing more will come, so that an unfinished second counts. until_s: as it was that far into the run.
-        shaped: its rate changes by itself. Raises StoreError.
+        Raises StoreError.
         """
         with self._lock:
-            timeline = self._timeline(run_id, shaped)
+            timeline = self._timeline(run_id)
             return RunView(
                 intervals=timeline.intervals(window_s, until_s=until_s, whole=over),
-                edits=tuple(timeline.edits),
                 recent=timeline.latest(recent_s, until_s=until_s),
                 total=timeline.total(),
                 sample=timeline.last,
@@ -113,16 +115,18 @@ class RunHistory:
             thread.join(timeout_s)
         return run_id not in self._reading
 
-    def _timeline(self, run_id: str, shaped: bool) -> Timeline:
+    def _timeline(self, run_id: str) -> Timeline:
         timeline = self._timelines.get(run_id)
         if timeline is None:
             first = self._source.samples(run_id, limit=self._first_read)
-            timeline = self._timelines[run_id] = Timeline(shaped=shaped)
-            timeline.extend(first)
+            more = len(first) == self._first_read
+            before = self._source.coarse_samples(run_id, COARSE, first[0].wall_s) if more else ()
+            timeline = self._timelines[run_id] = Timeline()
+            timeline.extend([*before, *first])
             while len(self._timelines) > KEPT_TIMELINES:
                 self._timelines.popitem(last=False)
-            if len(first) == self._first_read and run_id not in self._reading:
-                self._read_all(run_id, shaped)
+            if more and run_id not in self._reading:
+                self._read_all(run_id)
         elif timeline.last is None:
             timeline.extend(self._source.samples(run_id, limit=self._first_read))
         else:
@@ -130,11 +134,11 @@ class RunHistory:
         self._timelines.move_to_end(run_id)
         return timeline
 
-    def _read_all(self, run_id: str, shaped: bool) -> None:
+    def _read_all(self, run_id: str) -> None:
         """Read a run from its beginning, in the background, and put it in the place of what was read first."""
 
         def read() -> None:
-            timeline = Timeline(shaped=shaped)
+            timeline = Timeline()
             try:
                 with contextlib.suppress(StoreError):  # whoever looks next reads the store as well, and tells
                     samples = iter(self._source.each_sample(run_id))

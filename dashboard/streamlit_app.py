@@ -108,7 +108,7 @@ st.set_page_config(page_title="AckScope", page_icon=str(FOLDER / "favicon.svg"),
 
 st.logo(str(FOLDER / "logo.svg"), size="large")
 
-st.navigation(
+opened = st.navigation(
     [
         st.Page(live_page, title="Live", icon=":material/monitor_heart:", default=True),
         st.Page(failures_page, title="Failures", icon=":material/report:", url_path="failures"),
@@ -118,9 +118,12 @@ st.navigation(
         st.Page(compare_page, title="Compare", icon=":material/compare_arrows:", url_path="compare"),
         st.Page(runs_page, title="Runs", icon=":material/history:", url_path="runs"),
         st.Page(explore_page, title="Explore", icon=":material/query_stats:", url_path="explore"),
-        st.Page(telemetry_page, title="Telemetry", icon=":material/sensors:", url_path="telemetry"),
+        st.Page(telemetry_page, title="Telemetry & settings", icon=":material/settings:", url_path="telemetry"),
     ],
     position="top",
-).run()
+)
+if st.session_state.get("page") != opened.title:
+    st.session_state["page"], st.session_state["passes"] = opened.title, 0  # see live.PASSES
+opened.run()
 
 warm_up()  # after the page, which shares one interpreter with it

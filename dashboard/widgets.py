@@ -142,7 +142,10 @@ def _thinned(values: Sequence[float]) -> list[float]:
 
 
 def trend(label: str, value: str, note: str, values: Sequence[float], *, colour: str, icon: str, explain: str) -> None:
-    """A figure with its recent course below it, and a note of what it is to be compared with."""
+    """A figure with its recent course below it, and a note of what it is to be compared with. Without ``values`` the
+
+    place of the course is kept empty.
+    """
     st.metric(
         label,
         value,
@@ -153,7 +156,7 @@ def trend(label: str, value: str, note: str, values: Sequence[float], *, colour:
         help=explain,
         border=True,
         height=METRIC_HEIGHT,
-        chart_data=_thinned(values) or [0.0, 0.0],
+        chart_data=_thinned(values) or None,
         chart_type="bar",  # its axis begins at zero; a line's would blow up the noise of a steady figure
     )
 

@@ -85,6 +85,10 @@ class MemorySource:
         self.asked.append((since_wall_s, limit))
         return [one for one in self.kept if since_wall_s is None or one.wall_s > since_wall_s][-limit:]
 
+    def coarse_samples(self, run_id: str, most: int = 360, until_wall_s: float | None = None) -> Sequence[Sample]:
+        found = [one for one in self.kept if until_wall_s is None or one.wall_s <= until_wall_s][::40]
+        return found[:: max(1, -(-len(found) // most))]
+
     def events(self, run_id: str, limit: int = 500) -> Sequence[BusEvent]:
         return self.told_events
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from eventbus.load.plan import LoadPlan
 from eventbus.load.presets import PRESETS
 from eventbus.observe import AlertChange, RunStatus
 from eventbus.observe.run import FailureGroup
+from eventbus.telemetry.status import ExportStatus
 
 RECORDS = [Path("examples/flights.jsonl")]
 RUNNING = LoadStatus(Phase.RUNNING, "run-1", 1000.0)
@@ -139,6 +141,55 @@ def test_running_run_shows_figures_charts_and_events() -> None:
     assert next(iter(events["Text"])) == "to *nats-server* 2.15"
     assert "No alert is firing" in text_of(at)
     assert not at.warning
+
+
+def test_page_that_was_just_opened_has_its_figures_first() -> None:
+    """Numbers before charts, and what is seen first before the rest; from the third pass on, all of it."""
+    source = MemorySource(run_info(), steady(12))
+    at = AppTest.from_function(
+        app, args=(source, RunHistory(source), StubControl(RUNNING), RECORDS), default_timeout=30
+    )
+    at.session_state["passes"] = 0
+    seen = []
+    for _ in range(4):
+        at.run()
+        courses = sum(bool(one.proto.chart_data) for one in at.metric)
+        seen.append((len(at.metric), courses, len(at.get("echarts_chart")), len(at.dataframe)))
+    assert not at.exception
+    assert seen == [(FIGURES, 0, 0, 0), (FIGURES, FIGURES, 6, 0), *[(FIGURES, FIGURES, PANELS, 1)] * 2]
+
+
+def test_page_that_is_opened_on_a_held_picture_has_all_of_it_at_once() -> None:
+    """While it is paused no other pass comes."""
+    source = MemorySource(run_info(), steady(12))
+    at = AppTest.from_function(
+        app, args=(source, RunHistory(source), StubControl(RUNNING), RECORDS), default_timeout=30
+    )
+    at.session_state["passes"] = 0
+    at.session_state["paused"] = True
+    at.run()
+    assert len(at.get("echarts_chart")) == PANELS
+
+
+def test_head_tells_version_and_round_trip_of_the_broker() -> None:
+    """What answers, as the run noted it, and how soon; nothing is made up for a run that noted neither."""
+    samples = [*steady(5), replace(sample(5.25), round_trip_s=0.000412)]
+    source = MemorySource(run_info(environment={"broker": "nats-server 2.15.1"}), samples)
+    told = text_of(shown(source, StubControl(RUNNING))).replace("\\", "")
+    assert "nats-server 2.15.1" in told
+    assert "round trip 412 µs" in told
+    assert "round trip" not in text_of(shown(MemorySource(run_info(), steady(5)), StubControl(RUNNING)))
+
+
+def test_spans_that_were_dropped_stand_beside_the_lags() -> None:
+    """Those of the run that is shown, lost ones among them; of another run, and without telemetry, nothing is said."""
+    traces = ExportStatus("traces", "otlp", "http://127.0.0.1:4318", dropped=1200, lost=34)
+    metrics = ExportStatus("metrics", "otlp", "http://127.0.0.1:4318", lost=9)
+    run = MemorySource(run_info(), steady(5))
+    told = text_of(shown(run, StubControl(replace(RUNNING, telemetry=(traces, metrics)))))
+    assert "peak, 1,234 spans dropped" in told.replace("\\", "")
+    other = LoadStatus(Phase.RUNNING, "run-2", 1000.0, telemetry=(traces,))
+    assert "spans" not in text_of(shown(run, StubControl(other)))
 
 
 def test_firing_alert_is_on_the_page_until_it_ends() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -31,6 +32,12 @@ def timeline(samples: Any) -> Timeline:
 def light(elapsed_s: float, **counts: Any) -> Any:
     """A sample without latencies, for long runs."""
     return sample(elapsed_s, rate=0.0, **counts)
+
+
+def timed(elapsed_s: float, latencies_ns: list[int]) -> Any:
+    """A sample of so many acks after those times."""
+    made = light(elapsed_s, acked=len(latencies_ns), accepted=len(latencies_ns))
+    return replace(made, snapshot=replace(made.snapshot, latency=LatencyHistogram.of(latencies_ns)))
 
 
 # rates
@@ -123,12 +130,6 @@ def test_samples_seen_before_are_left_out() -> None:
     assert sum(row.acked for row in run.intervals(None)) == 3000
 
 
-def test_change_of_the_target_rate_is_noted() -> None:
-    """An edit is seen in the samples, and the rate that a run began with is none."""
-    run = timeline([light(0.0, target_rate=100.0), light(1.0, target_rate=100.0), light(2.0, target_rate=None)])
-    assert [(edit.wall_s, edit.rate) for edit in run.edits] == [(START_S + 2.0, None)]
-
-
 def test_history_forgets_runs_not_looked_at() -> None:
     """Only the newest few runs are kept in memory; one that comes back is read anew."""
     source = MemorySource(run_info(), steady(2))
@@ -171,22 +172,17 @@ def test_merged_intervals_are_used_again_only_while_nothing_joins_them() -> None
     assert sum(i.acked for i in seen.intervals(None)) == 1999
 
 
-def test_rate_of_a_shape_changes_without_an_edit() -> None:
-    """Where the rate follows a shape nobody edited it."""
-    run = Timeline(shaped=True)
-    run.extend([light(0.0, target_rate=100.0), light(1.0, target_rate=150.0)])
-    assert run.edits == []
-
-
 def test_long_run_opens_with_its_end_and_is_read_in_the_background() -> None:
-    """The newest samples are there at once; all that was before follows, and no sample is counted twice."""
+    """The newest samples and a coarse picture of all are there at once; peaks follow, and no sample counts twice."""
     samples = [light(quarter / 4, acked=quarter * 250, accepted=quarter * 250) for quarter in range(441)]
     source = MemorySource(run_info(), samples[:401])
     history = RunHistory(source, first_read=40)
     first = history.view("run-1", None, recent_s=5, over=False)
     assert first.total is not None
     assert first.total.acked == 100_000
-    assert len(first.intervals) <= 11 or first.complete
+    assert sum(interval.acked for interval in first.intervals) == 100_000
+    assert first.intervals[-1].span_s == 1.0
+    assert first.complete or 19 <= len(first.intervals) <= 20  # ten seconds each, but for the newest ten
     assert history.wait_complete("run-1", 10.0)
     source.kept = samples
     whole = history.view("run-1", None, recent_s=5, over=False)
@@ -281,13 +277,59 @@ def test_time_axis_grows_in_steps_and_then_moves() -> None:
 
 
 def test_heatmap_has_every_ack_in_its_place() -> None:
-    """A column per part of the window and a row per latency; the cells are acks per second, on a logarithmic scale."""
+    """A column per part of the window and a row per latency, with the number of acks, coloured by its logarithm."""
     option = charts.heatmap(timeline(steady(5)).intervals(None), SPAN, style.clock)
     json.dumps(option, allow_nan=False)
-    cells = option["series"][0]["data"]
-    assert {row for _, row, _ in cells} == {0}
-    assert sum(10**level - 1 for _, _, level in cells) * 1.5 == pytest.approx(5000, rel=0.05)
+    (series,) = option["series"]
+    assert {row for _, row, _, _ in series["data"]} == {0}
+    assert sum(number for *_, number in series["data"]) == 5000
+    assert all(level == pytest.approx(math.log10(number + 1), abs=0.05) for _, _, level, number in series["data"])
     assert charts.heatmap([], SPAN, style.clock)["title"]["text"] == "No acks in this window"
+
+
+def test_tooltip_of_the_heatmap_says_range_time_and_number() -> None:
+    """A series is a range of latencies by its name; its cells are named by the time axis, and tell their number."""
+    rows = timeline([light(0.0), timed(1, [1_000_000] * 5000 + [40_000_000] * 7)])
+    option = charts.heatmap(rows.intervals(None), SPAN, style.clock)
+    assert option["tooltip"]["valueFormatter"] == "%,.0f acks"
+    assert [
+        (one["name"].replace("\N{NARROW NO-BREAK SPACE}", " "), one["encode"]["tooltip"]) for one in option["series"]
+    ] == [
+        ("1.00 ms to 1.78 ms", 3),
+        ("31.6 ms to 56.2 ms", 3),
+    ]
+    assert [cell[-1] for cell in option["series"][1]["data"]] == [7]
+    assert len(option["yAxis"]["data"]) == 7
+
+
+def test_cell_of_the_heatmap_has_its_share_of_a_longer_interval() -> None:
+    """Where intervals are longer than columns, a cell has as many acks as there were in its own time."""
+    rows = timeline([light(0.0), replace(sample(10), elapsed_s=10.0)]).intervals(None)
+    ((_, _, _, number),) = charts.heatmap(rows, charts.Span(START_S, START_S + 40), style.clock)["series"][0]["data"]
+    assert number == 1000
+
+
+def test_names_of_percentiles_stay_readable_where_lines_meet() -> None:
+    """At the ends of lines on the same height the names stand apart, in their order, and none above the chart."""
+    for latencies in ([1_000_000] * 100, [1_000_000] * 98 + [99_000_000] * 2, [100_000_000] * 100):
+        option = charts.latency(timeline([light(0.0), timed(1, latencies)]).intervals(None), SPAN)
+        low, high = option["yAxis"]["min"], option["yAxis"]["max"]
+        (point,) = option["dataset"]["source"]
+        shown = [
+            charts.PLOT_HEIGHT * math.log(end / low) / math.log(high / low) - one["endLabel"]["offset"][1]
+            for end, one in zip(point[1:], option["series"][:4], strict=True)
+        ]
+        assert all(above - below > charts.NAME_HEIGHT - 1.5 for below, above in pairwise(shown))
+        assert -1 < shown[0] < shown[-1] < charts.PLOT_HEIGHT + 1
+
+
+def test_store_delay_is_drawn_where_it_was_told() -> None:
+    """The peak survives merging; runs that were kept before it was measured have no line of it."""
+    told = [replace(light(second / 4), store_delay_s=0.2 if second == 2 else 0.01) for second in range(9)]
+    option = charts.lags(timeline(told).intervals(None), SPAN)
+    assert [one["name"] for one in option["series"][:-1]] == ["schedule", "event loop", "store"]
+    assert [row[3] for row in option["dataset"]["source"]] == [200.0, 10.0]
+    assert len(charts.lags(timeline(steady(3)).intervals(None), SPAN)["series"]) == 3
 
 
 def test_levels_are_those_of_the_rules_and_of_the_verdict() -> None:
@@ -307,17 +349,19 @@ def test_levels_are_those_of_the_rules_and_of_the_verdict() -> None:
 def test_journal_tells_all_that_happened_newest_first() -> None:
     """Start, events, edits of the rate, alerts and the end are one list."""
     run = run_info(RunStatus.STOPPED)
-    run_timeline = timeline([light(0.0, target_rate=1.0), light(5.0, target_rate=50.0)])
     told = journal.entries(
         run,
-        [BusEvent(START_S + 1, EventKind.DISCONNECTED, "lost")],
+        [
+            BusEvent(START_S + 1, EventKind.DISCONNECTED, "lost"),
+            BusEvent(START_S + 5, EventKind.RATE_CHANGED, "50 messages/s from now on"),
+        ],
         [
             AlertChange(START_S + 2, "pending", True, 6000, 5000, "too many"),
             AlertChange(START_S + 3, "pending", False, 1, 5000),
         ],
-        run_timeline.edits,
     )
-    assert [entry.word for entry in told] == ["Stopped", "Rate", "Alert over", "Warning", "Disconnected", "Start"]
+    words = ["Stopped", "Rate changed", "Alert over", "Warning", "Disconnected", "Start"]
+    assert [entry.word for entry in told] == words
 
 
 def test_alert_fires_until_its_rule_says_otherwise() -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard import journal, style, widgets
-from dashboard.broker import KAFKA_URL, SYSTEMS
+from dashboard.broker import KAFKA_URL
 from dashboard.process import ROOT
 from dashboard.source import RunHistory, RunSource, RunView
 from dashboard.views.live_controls import Control, chosen_url, controls
+from dashboard.views.live_header import STATUSES as STATUSES
+from dashboard.views.live_header import badges, progress
 from dashboard.views.live_panels import figures, panels, tables, verdict
 from eventbus.observe.run import AlertChange, RunInfo, RunStatus, StoreError
 
@@ -20,19 +22,13 @@ WINDOWS: dict[str, float | None] = {"1m": 60.0, "5m": 300.0, "15m": 900.0, "Run"
 RECENT_S = 5.0
 """Figures are of this many seconds: long enough to be read, short enough to be current."""
 REFRESH_S = 1.0
-SILENT_S = 3.0
-"""A run that goes on and sent no sample for so long is said to be silent; samples come each 0.25 s."""
+PASSES = "passes"
+"""Of the session: how often the page was drawn since it was opened. A browser that gets all at once shows nothing until
+it has made 12 charts, so the first pass has the figures, the second what is seen first, and the third all of it."""
+FIRST_CHARTS = 6
 STRIP_HEIGHT = 58
 """Of the line of alerts; what does not fit is scrolled."""
 SEVERITIES = {"critical": ("red", "error"), "warning": ("orange", "warning"), "info": ("blue", "info")}
-STATUSES = {
-    RunStatus.RUNNING: ("blue", "play_circle"),
-    RunStatus.DRAINING: ("orange", "hourglass_bottom"),
-    RunStatus.FINISHED: ("green", "check_circle"),
-    RunStatus.STOPPED: ("gray", "stop_circle"),
-    RunStatus.FAILED: ("red", "error"),
-    RunStatus.INTERRUPTED: ("red", "heart_broken"),
-}
 
 
 def example_files(folder: Path = ROOT / "examples") -> list[Path]:
@@ -92,11 +88,9 @@ def _watch(
             _nothing_yet(header, control)
             return
         until_s = None if held_at is None else held_at - run.started_wall_s
-        view = history.view(
-            run.run_id, window_s, recent_s=RECENT_S, over=run.status.is_over, until_s=until_s, shaped=_shaped(run)
-        )
+        view = history.view(run.run_id, window_s, recent_s=RECENT_S, over=run.status.is_over, until_s=until_s)
         alerts = source.alerts(run.run_id)
-        story = journal.entries(run, source.events(run.run_id), alerts, view.edits)
+        story = journal.entries(run, source.events(run.run_id), alerts)
         groups = source.failure_groups(run.run_id)
     except StoreError as error:
         with header:
@@ -107,16 +101,35 @@ def _watch(
             icon=":material/error:",
         )
         return
-    _badges(header, control, run, view, alerts)
-    _progress(run, view)
+    badges(header, control, run, view, alerts)
+    progress(run, view)
     if chosen_url(control) == KAFKA_URL or run.settings.get("embedded") == "kafka":
         widgets.mock_note()
     _strip(run, view, alerts, held_at)
     if run.status.is_over:
         verdict(run)
-    figures(run, view)
-    panels(run, view, window_s, [entry.mark() for entry in story])
-    tables(story, groups)
+    passes = _passes(held_at)
+    figures(run, view, courses=passes > 0)
+    if passes:
+        marks = [entry.mark() for entry in story]
+        spans = _dropped_spans(run, control)
+        panels(run, view, window_s, marks, dropped_spans=spans, most=FIRST_CHARTS if passes == 1 else None)
+    if passes > 1:
+        tables(story, groups)
+
+
+def _passes(held_at: float | None) -> int:
+    """How often the page was drawn before, 2 for any more; of a picture that is held there is no next pass."""
+    passes = 2 if held_at is not None else min(2, st.session_state.get(PASSES, 2))
+    st.session_state[PASSES] = passes + 1
+    return int(passes)
+
+
+def _dropped_spans(run: RunInfo, control: Control) -> int | None:
+    """Spans that never arrived, as the worker of this run told last; None where it has none to send."""
+    seen = control.status()
+    told = [one for one in seen.telemetry if one.signal == "traces"] if seen.run_id == run.run_id else []
+    return sum(one.dropped + one.lost for one in told) if told else None
 
 
 def _nothing_yet(header: st.delta_generator.DeltaGenerator, control: Control) -> None:
@@ -134,89 +147,6 @@ def _nothing_yet(header: st.delta_generator.DeltaGenerator, control: Control) ->
     )
     if url == KAFKA_URL:
         widgets.mock_note()
-
-
-def _shaped(run: RunInfo) -> bool:
-    """Whether its rate changes by itself."""
-    return run.settings.get("shape") is not None or run.settings.get("replay_at") == "recorded"
-
-
-def _badges(
-    header: st.delta_generator.DeltaGenerator,
-    control: Control,
-    run: RunInfo,
-    view: RunView,
-    alerts: Sequence[AlertChange],
-) -> None:
-    over, sample = run.status.is_over, view.sample
-    url = chosen_url(control)
-    status = control.broker_status(url)
-    if sample is not None and not over:
-        badges = [widgets.connection_badge(sample.snapshot.connection, run)]
-    elif status is not None and SYSTEMS[url] == run.settings.get("embedded"):
-        badges = [widgets.broker_badge(status)]
-    else:
-        badges = [widgets.badge("gray", "dns", widgets.broker_name(run))]
-    colour, icon = STATUSES[run.status]
-    badges.append(widgets.badge(colour, icon, f"{run.status} {style.elapsed(view.elapsed_s)}"))
-    if sample is not None and not over and (silent_s := time.time() - sample.wall_s) > SILENT_S:
-        badges.append(widgets.badge("orange", "hearing_disabled", f"silent for {silent_s:.0f} s"))
-    if not over:
-        badges += _alert_counts(alerts)
-    if run.name:
-        badges.append(widgets.badge("gray", "label", run.name))
-    badges.append(widgets.badge("gray", "sell", _topics(run)))
-    badges.append(widgets.badge("gray", "package_2", _payload(run)))
-    with header:
-        st.markdown(" ".join(badges))
-
-
-def _alert_counts(alerts: Sequence[AlertChange]) -> list[str]:
-    firing, waiting = len(journal.firing(alerts)), len(journal.waiting(alerts))
-    counts = [widgets.badge("red", "notifications_active", f"{firing} firing")] if firing else []
-    return counts + ([widgets.badge("orange", "notifications_paused", f"{waiting} pending")] if waiting else [])
-
-
-def _topics(run: RunInfo) -> str:
-    topics = run.settings.get("topics") or ()
-    return run.topic if len(topics) < 2 else f"{run.topic} and {len(topics) - 1} more"
-
-
-def _payload(run: RunInfo) -> str:
-    settings = run.settings
-    if settings.get("replay"):
-        return Path(settings["replay"]).name
-    if settings.get("template"):
-        return "template"
-    least, most = settings.get("payload_size", 0), settings.get("payload_size_max")
-    return f"{style.size(least)} each" if most is None else f"{style.size(least)} to {style.size(most)} each"
-
-
-def _progress(run: RunInfo, view: RunView) -> None:
-    """How much of its plan a run has behind it, where it has an end."""
-    sample = view.sample
-    if run.status.is_over or sample is None:
-        return
-    if run.status is RunStatus.DRAINING:
-        st.progress(1.0, f"Nothing new is sent; {style.count(sample.snapshot.pending)} acks are awaited")
-        return
-    planned_s, count = _planned_s(run), run.settings.get("count")
-    shares = [view.elapsed_s / planned_s] if planned_s else []
-    shares += [sample.offered / count] if count else []
-    if not shares:
-        return
-    words = [f"{style.elapsed(view.elapsed_s)} of {style.elapsed(planned_s)}"] if planned_s else []
-    words += [f"{style.count(sample.offered)} of {style.count(count)} messages"] if count else []
-    words += ["warming up: not judged yet"] if sample.warming_up else []
-    st.progress(min(1.0, max(shares)), widgets.plain(", ".join(words)))
-
-
-def _planned_s(run: RunInfo) -> float | None:
-    """Seconds of sending at most, by what the run was started with."""
-    shape = run.settings.get("shape") or {}
-    ends = [float(run.settings["duration_s"])] if run.settings.get("duration_s") else []
-    ends += [sum(float(stage["duration_s"]) for stage in shape["stages"])] if shape.get("stages") else []
-    return min(ends, default=None)
 
 
 def _strip(run: RunInfo, view: RunView, alerts: Sequence[AlertChange], held_at: float | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 
@@ -22,18 +22,21 @@ def ack_timeout_s(run: RunInfo) -> float:
     return float(run.settings.get("ack_timeout_s", 5.0))
 
 
-def figures(run: RunInfo, view: RunView) -> None:
-    """Six figures with their course: of the newest seconds while the run goes on, of all of it afterwards."""
+def figures(run: RunInfo, view: RunView, *, courses: bool = True) -> None:
+    """Six figures with their courses: of the newest seconds while the run goes on, of all of it afterwards.
+
+    courses: False leaves their place empty, so that the numbers are there sooner.
+    """
     over = run.status.is_over
     figure = view.total if over else (view.recent or view.total)
     if figure is None or view.total is None:
         st.info("The run has begun; the first figures come within a second.", icon=":material/hourglass_top:")
         return
-    rows = view.intervals
+    rows = view.intervals if courses else ()
     ratio = figure.left_error_ratio if over else figure.error_ratio
     oldest_s = figure.oldest_pending_age_max_s
     if over:
-        oldest_s = max((row.oldest_pending_age_max_s for row in rows), default=oldest_s)
+        oldest_s = max((row.oldest_pending_age_max_s for row in view.intervals), default=oldest_s)
     timeout_s = ack_timeout_s(run)
     timeouts = view.total.ack_timeouts
     fullness = figure.pending / figure.max_pending if figure.max_pending else 0.0
@@ -125,8 +128,19 @@ def verdict(run: RunInfo) -> None:
             st.markdown(f"{badge} `{row.text}` &nbsp; was **{widgets.plain(row.value_text)}**")
 
 
-def panels(run: RunInfo, view: RunView, window_s: float | None, marks: Sequence[Mark]) -> None:
-    """The charts over time, symptoms before causes, with events as upright lines and thresholds as level ones."""
+def panels(
+    run: RunInfo,
+    view: RunView,
+    window_s: float | None,
+    marks: Sequence[Mark],
+    *,
+    dropped_spans: int | None = None,
+    most: int | None = None,
+) -> None:
+    """The charts over time, symptoms before causes, with events as upright lines and thresholds as level ones.
+
+    dropped_spans: None where spans go nowhere. most: only so many of the charts, the first; None for all.
+    """
     rows, sample = view.intervals, view.sample
     span = charts.span_of(rows, window_s, growing=not run.status.is_over)
     known = levels.levels_of(run)
@@ -134,38 +148,41 @@ def panels(run: RunInfo, view: RunView, window_s: float | None, marks: Sequence[
     def lines(metric: str, limited: bool = False) -> list[charts.Threshold]:
         return levels.lines(known, metric, sample, limited=limited)
 
-    drawn: list[tuple[str, str, Option, str, str]] = [
-        ("Outcomes", "messages/s, stacked", charts.outcomes(rows, span, marks), "outcomes",
+    spans = "" if dropped_spans is None else f", {style.count(dropped_spans)} spans dropped"
+    drawn: list[tuple[str, str, Callable[[], Option], str, str]] = [
+        ("Outcomes", "messages/s, stacked", lambda: charts.outcomes(rows, span, marks), "outcomes",
          "Outcomes of messages per second, stacked, with the offered rate"),
-        ("Failed attempts", "per second, by kind", charts.errors(rows, span, marks), "errors",
+        ("Failed attempts", "per second, by kind", lambda: charts.errors(rows, span, marks), "errors",
          "Failed attempts per second by kind of error"),
-        ("Ack latency", "log scale", charts.latency(rows, span, marks, lines("ack_latency")), "latency",
+        ("Ack latency", "log scale", lambda: charts.latency(rows, span, marks, lines("ack_latency")), "latency",
          "Ack latency percentiles 50, 95, 99 and 99.9 in milliseconds"),
-        ("Pending", "messages, peak", charts.pending(rows, span, lines("pending", limited=True), marks), "pending",
-         "Pending messages against the window's limit and the alert threshold"),
+        ("Pending", "messages, peak", lambda: charts.pending(rows, span, lines("pending", limited=True), marks),
+         "pending", "Pending messages against the window's limit and the alert threshold"),
         ("Oldest pending", "age, peak",
-         charts.oldest(rows, span, ack_timeout_s(run), marks, lines("oldest_pending_age", limited=True)), "oldest",
-         "Age of the oldest pending message against the ack timeout"),
-        ("Stalled", "share of time", charts.stalled(rows, span, marks, lines("stalled_time")), "stalled",
+         lambda: charts.oldest(
+             rows, span, ack_timeout_s(run), marks, lines("oldest_pending_age", limited=True)
+         ),
+         "oldest", "Age of the oldest pending message against the ack timeout"),
+        ("Stalled", "share of time", lambda: charts.stalled(rows, span, marks, lines("stalled_time")), "stalled",
          "Share of the time in which a publisher waited for room"),
-        ("Not acked", "messages/s", charts.failures(rows, span, marks), "not_acked",
+        ("Not acked", "messages/s", lambda: charts.failures(rows, span, marks), "not_acked",
          "Rejected and unknown messages per second"),
-        ("Repairs", "per second", charts.repairs(rows, span, marks), "repairs",
+        ("Repairs", "per second", lambda: charts.repairs(rows, span, marks), "repairs",
          "Retries, ack timeouts, duplicates and late acks per second"),
-        ("Offered, sent, acked", "messages/s", charts.traffic(rows, span, marks), "traffic",
+        ("Offered, sent, acked", "messages/s", lambda: charts.traffic(rows, span, marks), "traffic",
          "Offered, sent and acked messages per second"),
-        ("p99, scheduled and sent", "log scale", charts.scheduled(rows, span, marks), "scheduled",
+        ("p99, scheduled and sent", "log scale", lambda: charts.scheduled(rows, span, marks), "scheduled",
          "Latency percentile 99 from the scheduled time and from the send, in milliseconds"),
-        ("Ack latency", "heatmap, acks", charts.heatmap(rows, span, widgets.clock), "heatmap",
+        ("Ack latency", "heatmap, acks", lambda: charts.heatmap(rows, span, widgets.clock), "heatmap",
          "How many acks had which latency over time"),
-        ("Lag of the load", "peak", charts.lags(rows, span, marks), "lags",
-         "How late messages were sent and timers came, in milliseconds"),
+        ("Lag of the load", f"peak{spans}", lambda: charts.lags(rows, span, marks), "lags",
+         "How late messages were sent, timers came and samples were stored, in milliseconds"),
     ]  # fmt: skip
     with st.grid(3, min_column_width=320):
-        for title, unit, option, key, alt in drawn:
-            widgets.panel(title, unit, option, key=key, alt=alt)
+        for title, unit, option, key, alt in drawn[:most]:
+            widgets.panel(title, unit, option(), key=key, alt=alt)
         if not view.complete:
-            st.caption(":material/hourglass_top: What lies further back is being read.")
+            st.caption(":material/hourglass_top: Peaks further back are still being read.")
 
 
 def tables(story: Sequence[journal.Entry], groups: Sequence[FailureGroup]) -> None:

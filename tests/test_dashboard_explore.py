@@ -18,7 +18,7 @@ pytest.importorskip("streamlit", reason="the dashboard's tests need: pip install
 from streamlit.testing.v1 import AppTest
 
 from dashboard.views.explore import CHARTS
-from dashboard.views.run_details import FRAMES
+from dashboard.views.run_files import FRAMES
 
 
 def app(source, control):  # its source is copied: no name of this file is known there
@@ -122,6 +122,20 @@ def test_run_without_any_sample_has_nothing_to_draw(stored: Stored) -> None:
     at = shown(stored.empty_store)
     assert "nothing to draw" in at.info[0].value
     assert not charts(at)
+
+
+def test_interrupted_run_is_drawn_as_far_as_it_came(tmp_path: Path) -> None:
+    """Its process is gone: said so, and what it measured until then is in charts and rows."""
+    writer = StoreWriter(tmp_path / "runs.db")
+    run_id = writer.begin_run(url="memory://", topic="t", settings={}, started_wall_s=START_S, pid=0)
+    for sample in course(seconds=3, start_s=START_S):
+        writer.sample(run_id, sample)
+    assert writer.close(30)
+    at = shown(tmp_path / "runs.db")
+    assert "interrupted" in at.markdown[0].value
+    assert [title(chart).split("</b>")[0] for chart in charts(at)][:2] == ["<b>Rates", "<b>Outcomes"]
+    assert max(charts(at)[0]["data"][0]["x"]) == 2.75
+    assert at.dataframe[0].value["acked"].sum() == 600
 
 
 def test_run_can_be_taken_along(stored: Stored) -> None:

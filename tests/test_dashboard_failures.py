@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dashboard import failure_words, failures
 from dashboard.chart_frame import Span
-from dashboard.failure_words import ACKED_LATE, CLASSES, KINDS, Attempts, handled, meaning
+from dashboard.failure_words import ACKED_LATE, CLASSES, KINDS, Attempts, class_words, handled, meaning
 from dashboard.failures import FailureHistory, Failures, Filter, attempts_of, left_of, trends
 from dashboard.rates import Interval
 from eventbus import ErrorClass, ErrorKind
 from eventbus.observe import FailedMessage, FailureGroup, RunStatus, Sample
-from eventbus.observe.schema import MAX_FAILED_PER_RUN
+from eventbus.observe.failures import OTHERS, TEXT_LENGTH
 from tests.dashboard_fakes import START_S, MemorySource, StubControl, run_info, sample
 
 pytest.importorskip("streamlit", reason="the dashboard's tests need: pip install -r requirements-dev.txt")
@@ -151,30 +154,68 @@ def test_filters_take_both_alike(chosen: Filter, groups: int, messages: int) -> 
     assert len(chosen.messages(FOUND)) == messages
 
 
+def seconds(count: int, **changes: Sequence[int]) -> list[Interval]:
+    """Each second of a run; changes: what a second counts, by name."""
+    counted: list[dict[str, Any]] = [{name: values[at] for name, values in changes.items()} for at in range(count)]
+    return [Interval(at, at + 1.0, START_S + at + 1, **values) for at, values in enumerate(counted)]
+
+
+def key(message: FailedMessage) -> failures.GroupKey:
+    return failures.key_of(grouped([message])[0])
+
+
 def test_trend_shows_when_messages_of_a_group_came() -> None:
     """Each group over the same time, so that what came together stands at the same place."""
-    bins = trends(FOUND, START_S, START_S + failures.TREND_BINS)
-    refused = bins[failures.key_of(grouped([full(9)])[0])]
-    assert [at for at, count in enumerate(refused) if count] == [7, 8, 9]
+    bins = trends(FOUND, seconds(failures.TREND_BINS))
+    refused = bins[key(full(9))]
+    assert [at + 1 for at, count in enumerate(refused) if count] == [7, 8, 9]
     assert sum(map(sum, bins.values())) == len(MESSAGES)
+    assert {len(counts) for counts in trends(FOUND, seconds(100)).values()} == {20}
 
 
-def test_trend_ends_where_messages_are_no_longer_kept() -> None:
-    """A store keeps the first 10,000 of a run: what came later is not drawn as if nothing had come."""
-    kept = [message(number % 10) for number in range(MAX_FAILED_PER_RUN)]
-    kept[0] = message(10)
-    (group,) = grouped(kept)
-    found = Failures([group.merged(group)], kept)
-    assert found.truncated
-    (bins,) = trends(found, START_S, START_S + 1000).values()
-    assert bins[-1] > 0
+def test_trend_of_what_is_left() -> None:
+    """The doubt that a late ack ended is not drawn where it is not counted."""
+    bins = trends(FOUND, seconds(failures.TREND_BINS), left=True)
+    doubts = bins[key(message(1))]
+    assert [at + 1 for at, count in enumerate(doubts) if count] == [2, 3]
+    assert key(late(6)) not in bins
+
+
+def test_trend_of_more_than_are_kept_is_what_the_run_counted() -> None:
+    """10,000 are kept one by one. Where one group of an outcome has more, the run's counts tell its course."""
+    kept = [message(1)] * 8 + [message(2, topic="other")]
+    (mine, other) = grouped(kept)
+    found = Failures([replace(mine, count=50), other], kept)
+    bins = trends(found, seconds(4, unknown=[8, 1, 0, 42]))
+    assert bins == {key(message(1)): [8, 0, 0, 42], key(message(1, topic="other")): [0, 1, 0, 0]}
+    assert trends(found, seconds(4, unknown=[8, 1, 0, 42]), left=True).keys() == {key(message(1, topic="other"))}
+
+
+def test_trend_that_cannot_be_exact_is_not_drawn() -> None:
+    """Two groups of an outcome have more messages than are kept: which came when was counted for both together."""
+    kept = [message(1), message(2, topic="other"), full(3)]
+    found = Failures([replace(one, count=9) if one.outcome == "unknown" else one for one in grouped(kept)], kept)
+    assert trends(found, seconds(4, unknown=[1, 1, 0, 16])).keys() == {key(full(3))}
+    assert trends(FOUND, []) == {}
+
+
+def test_messages_are_sorted_out_as_a_store_groups_them() -> None:
+    """By the first 200 characters; beyond 1,000 groups a store counts by kind and outcome alone."""
+    assert (failures.TEXT_LENGTH, failures.OTHERS) == (TEXT_LENGTH, OTHERS)
+    kept = [message(1, error_text="x" * 300), message(2, topic="rare")]
+    groups = [replace(one, text=one.text[:200]) for one in grouped(kept[:1])]
+    groups.append(replace(grouped(kept[1:])[0], topic="(others)", text="(others)"))
+    found = failures.messages_by_group(Failures(groups, kept))
+    assert {group[1]: [one.message_id for one in messages] for group, messages in found.items()} == {
+        "demo.events": ["m-1"],
+        "(others)": ["m-2"],
+    }
 
 
 def test_attempts_are_those_of_the_kept_messages() -> None:
     """Least, most, and the class of the last failure; none is made up where no message was kept."""
-    group = next(group for group in FOUND.groups if group.outcome == "rejected")
-    assert attempts_of(FOUND, group) == Attempts(2, 3, "transient")
-    assert attempts_of(Failures([group], []), group) is None
+    assert attempts_of(failures.messages_by_group(FOUND)[key(full(9))]) == Attempts(2, 3, "transient")
+    assert attempts_of([]) is None
 
 
 def test_files_have_all_and_cannot_be_formulas() -> None:
@@ -214,12 +255,34 @@ def test_kind_of_a_newer_version_is_told_as_such() -> None:
     assert meaning("") is failure_words.NO_KIND
 
 
+@pytest.mark.parametrize("page", ["nats-replies.md", "kafka-replies.md"])
+def test_words_agree_with_the_reply_tables(page: str) -> None:
+    """What a kind says fits each class that the documentation gives it."""
+    told = (Path(__file__).parents[1] / "docs" / page).read_text(encoding="utf-8")
+    pairs = set(re.findall(r"\| (TRANSIENT|AMBIGUOUS|FATAL) \| `([a-z_]+)` \|", told))
+    assert len(pairs) > 10
+    for error_class, kind in pairs:
+        says = meaning(kind, error_class.lower()).says.lower()
+        if error_class == "AMBIGUOUS":
+            assert "certainly not stored" not in says, kind
+        elif kind != "not_enough_replicas":  # whose words tell of both
+            assert "may have it" not in says, kind
+            assert "may be stored" not in says, kind
+    assert "certainly not stored" in class_words("transient", "stream_full")
+    assert "may be stored" in class_words("ambiguous", "timeout")
+    assert "stored" not in class_words("fatal", "closed")
+
+
 @pytest.mark.parametrize(
     ("outcome", "kind", "attempts", "words"),
     [
         ("rejected", "permission", Attempts(1, 1, "fatal"), "Sent once. The refusal is final"),
         ("rejected", "stream_full", Attempts(2, 3, "transient"), "Sent 2 to 3 times. Each refusal"),
-        ("rejected", "disconnected", Attempts(0, 0, "fatal"), "Held, and never sent"),
+        ("rejected", "stream_full", Attempts(2, 3, "transient"), "with the same message id"),
+        ("rejected", "disconnected", Attempts(0, 0, "fatal"), "never sent: at the end of its lifetime"),
+        ("rejected", "no_stream", Attempts(0, 0, "fatal"), "never sent: its topic could not be prepared"),
+        ("rejected", "closed", Attempts(0, 0, "fatal"), "never sent: the bus was closed"),
+        ("rejected", "closed", Attempts(2, 2, "fatal"), "closed before another attempt"),
         ("unknown", "timeout", Attempts(5, 5, "ambiguous"), "with the same message id"),
         ("unknown", "timeout", Attempts(1, 1, "ambiguous"), "Not sent again"),
         ("unknown", "closed", Attempts(1, 2, "fatal"), "when the bus was closed"),
@@ -232,6 +295,23 @@ def test_what_was_done_is_told_by_outcome_and_attempts(
 ) -> None:
     """Given up at once, tried again, held, awaited, remembered."""
     assert words in handled(outcome, kind, attempts)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kind", "attempts", "words"),
+    [
+        ("unknown", "timeout", Attempts(1, 1, "ambiguous"), "Kafka knows no message ids"),
+        ("unknown", "timeout", Attempts(2, 2, "ambiguous"), "allows duplicates"),
+        ("rejected", "timeout", Attempts(5, 5, "transient"), "Tried 5 times. Each time it was taken back"),
+        ("rejected", "too_large", Attempts(1, 1, "fatal"), "halved until it was alone"),
+        ("rejected", "not_enough_replicas", Attempts(5, 5, "transient"), "and another attempt, until"),
+    ],
+)
+def test_what_was_done_on_kafka(outcome: str, kind: str, attempts: Attempts, words: str) -> None:
+    """It knows no message ids, so nothing is said of them but that."""
+    told = handled(outcome, kind, attempts, kafka=True)
+    assert words in told
+    assert "same message id" not in told
 
 
 # ---- the page ---------------------------------------------------------------------------------------------------

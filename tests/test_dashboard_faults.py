@@ -15,7 +15,7 @@ import pytest
 from dashboard import faults, style
 from dashboard.broker import KAFKA_URL, NATS_URL, OwnBroker, embedded_nats
 from dashboard.control import LoadStatus, Phase
-from dashboard.faults import AFTERMATH_S, FaultDesk, Made, Offer, ending, seen
+from dashboard.faults import AFTERMATH_S, FaultDesk, Made, Offer, ending, in_short, seen
 from dashboard.process import LoadRefused
 from dashboard.rates import Timeline
 from dashboard.source import RunHistory
@@ -281,6 +281,20 @@ def test_what_was_seen_ends_soon_after_the_fault() -> None:
     assert seen(status_of(2.0), run_info(), []).whole is None
 
 
+def test_what_was_seen_in_short() -> None:
+    """Only what there was, with the longest time without acks; nothing is made up before anything was measured."""
+    timeline = Timeline()
+    timeline.extend(
+        [
+            sample(n / 4, accepted=n * 250, **({"acked": 4_000, "rejected": n - 16, "retries": 9} if n > 16 else {}))
+            for n in range(41)
+        ]
+    )
+    told = in_short(status_of(), run_info(), timeline.intervals(None)).replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert told == "0 acked, 24 rejected, 9 tried again, no ack for 6.00 s"
+    assert in_short(status_of(), run_info(), []) == "nothing measured yet"
+
+
 @pytest.mark.parametrize(
     ("settings", "limit"),
     [
@@ -373,8 +387,10 @@ def test_page_offers_faults_of_the_run() -> None:
     assert "Nothing is broken" in at.success[0].value
     said = text_of(at)
     assert "Shake *all*" in said
-    assert "Expect: Things fall." in said
+    assert "**Expect:** Things fall." in said
     assert "nothing yet" in said
+    assert said.count("**Seen:** not made in this run.") == 2
+    assert ":material/lock: Start one with the network." in said
     assert at.button(key="apply_wave").disabled
     assert at.button(key="apply_wave").help == "Start one with the network."
     assert at.button(key="fault_undo").disabled
@@ -395,11 +411,20 @@ def test_page_shows_what_was_seen() -> None:
         alerts=[AlertChange(START_S + 6, "pending", True, 9, 5, text="Too *many* wait", state="firing")],
     )
     at = shown(
-        source, StubDesk(made=[status_of(4.0, 7.0), status_of(1.0, 2.0, state=FaultState.FAILED, error="stuck")])
+        source,
+        StubDesk(
+            made=[
+                status_of(4.0, 7.0, name="quake"),
+                status_of(1.0, 2.0, name="quake", state=FaultState.FAILED, error="stuck"),
+            ]
+        ),
     )
     figures = {one.label: one.value for one in at.metric}
     assert (figures["Accepted"], figures["Acked"], figures["Rejected"]) == ("6,000", "6,000", "0")
+    notes = {one.label: one.delta for one in at.metric}
+    assert notes["Acked"] == "0 duplicates, 0 late"
     said = text_of(at)
+    assert f"**Seen:** {style.clock(START_S + 4.0)}, 6,000 acked, nothing else." in said
     assert "undone after 3.0 s, time over" in said
     assert "connection lost" in said
     assert "Too *many* wait" in said
@@ -415,6 +440,7 @@ def test_page_without_runs() -> None:
     assert at.button(key="apply_quake").disabled
     assert at.button(key="apply_quake").help == "Start a run first."
     assert {one.value for one in at.metric} == {style.NOTHING}
+    assert not any(sign.isdigit() for one in at.metric for sign in one.delta)
 
 
 def test_page_of_an_interrupted_run() -> None:

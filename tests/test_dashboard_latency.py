@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from dashboard import latency_charts, latency_parts
 from dashboard.chart_frame import Span
-from dashboard.latency_charts import HEAT_COLUMNS, HEAT_ROWS, Measure
+from dashboard.latency_charts import HEAT_COLUMNS, HEAT_ROWS, LABEL_PX, PLOT_PX, Measure
 from dashboard.latency_parts import LatencyParts, findings, parts_of, percentile_s, together, verdict
 from dashboard.rates import Interval
 from dashboard.style import NOTHING
@@ -24,6 +26,7 @@ pytest.importorskip("streamlit", reason="the dashboard's tests need: pip install
 from streamlit.testing.v1 import AppTest
 
 from dashboard.source import RunHistory
+from dashboard.widgets import CHART_HEIGHT
 
 MS = 1_000_000
 
@@ -104,7 +107,8 @@ def test_without_acks_there_is_no_latency() -> None:
     assert "no latency to tell of" in verdict(LatencyParts(), closed=False)
     told = findings(LatencyParts(), closed=False, max_pending=10, ack_timeout_s=1.0)
     assert [finding.weight for finding in told] == ["fine"] * 4
-    assert "No ack came" in told[0].text
+    assert "No ack came" in told[-1].text
+    assert told[-1].figure == NOTHING
 
 
 def test_findings_weigh_what_they_tell() -> None:
@@ -114,12 +118,13 @@ def test_findings_weigh_what_they_tell() -> None:
     )
     told = {one.title: one for one in findings(parts_of([row]), closed=False, max_pending=50, ack_timeout_s=0.6)}
     assert {title: one.weight for title, one in told.items()} == {
-        "Broker": "fine", "Window": "large", "Schedule": "large", "Retries": "large",
+        "Schedule": "large", "Window wait": "large", "Retries": "large", "Broker": "fine",
     }  # fmt: skip
-    assert "20.0" in told["Window"].text
-    assert "50 pending messages" in told["Window"].text
+    assert told["Window wait"].figure.replace("\N{NARROW NO-BREAK SPACE}", " ") == "200 ms, 20.0 % of the time"
+    assert "50 pending messages" in told["Window wait"].text
+    assert told["Retries"].figure.startswith("20, ")
     assert "4 messages were acked after they had been given up" in told["Retries"].text
-    closed = findings(parts_of([row]), closed=True, max_pending=50, ack_timeout_s=0.6)[2]
+    closed = findings(parts_of([row]), closed=True, max_pending=50, ack_timeout_s=0.6)[0]
     assert "closed model" in closed.text
 
 
@@ -160,13 +165,49 @@ def test_heatmap_is_bounded_and_loses_no_ack() -> None:
     assert max(cell[1] for cell in data) == len(option["yAxis"]["data"]) - 1
 
 
-def test_heatmap_cell_tells_its_latency() -> None:
-    """The milliseconds in a cell are those of its row, within the row's height."""
+def test_heatmap_cell_tells_when_how_long_and_how_many() -> None:
+    """Time, the two ends of the row in milliseconds, and acks; where a column is longer than a second, how long."""
     option = latency_charts.heatmap([interval(1, [5 * MS] * 7)], Span(START_S, START_S + 1), Measure.ACK, str)
-    ((column, row, depth, acks, milliseconds),) = option["series"][0]["data"]
+    ((column, row, depth, acks, low, high),) = option["series"][0]["data"]
     assert (column, row, acks) == (0, 0, 7)
     assert depth == pytest.approx(0.8)
-    assert milliseconds == pytest.approx(5, rel=0.13)
+    assert low <= 5 <= high
+    assert high / low < 1.13
+    assert option["tooltip"]["formatter"] == "{b}<br/><b>{@[4]} to {@[5]} ms</b><br/>{@[3]} acks"
+    long = [replace(interval(end_s, [5 * MS]), start_s=end_s - 12.0) for end_s in (12, 24, 36)]
+    told = latency_charts.heatmap(long, Span(START_S, START_S + 36), Measure.ACK, str)["tooltip"]["formatter"]
+    assert told.replace("\N{NARROW NO-BREAK SPACE}", " ").startswith("{b}, 12 s<br/>")
+
+
+@pytest.mark.parametrize("milliseconds", [[1.0] * 100, [0.1] * 100, [100.0] * 100, [1.0] * 98 + [1.1, 90.0]])
+def test_names_of_percentiles_keep_apart(milliseconds: list[float]) -> None:
+    """Lines that end close together would write their names over each other; none leaves the plot."""
+    rows = [interval(1, [round(one * MS) for one in milliseconds]), interval(2, [])]
+    option = latency_charts.percentiles(rows, Span(START_S, START_S + 2), Measure.ACK, (0.1, 100.0))
+    ends = option["dataset"]["source"][0][1:]
+    places = [
+        PLOT_PX * (1 - (math.log10(end) + 1) / 3) + one["endLabel"]["offset"][1]
+        for end, one in zip(ends, option["series"], strict=False)
+    ]
+    assert [one["endLabel"]["formatter"] for one in option["series"][:4]] == ["{a}"] * 4
+    assert all(lower - upper >= LABEL_PX - 0.2 for lower, upper in pairwise(places))
+    assert min(places) >= -0.2
+
+
+def test_panel_has_the_height_that_names_are_placed_in() -> None:
+    """Margins and height are set in two places."""
+    option = latency_charts.percentiles([interval(1, [MS])], Span(START_S, START_S + 1), Measure.ACK, (0.1, 100.0))
+    assert CHART_HEIGHT - option["grid"]["top"] - option["grid"]["bottom"] == PLOT_PX
+
+
+def test_mean_is_one_bar_of_two_parts() -> None:
+    """They add up to the mean from the schedule; a closed model has no such bar."""
+    bar = latency_charts.split(parts_of([interval(1, [MS] * 100, scheduled_ns=[9 * MS] * 100)]))
+    assert bar is not None
+    assert [one["data"][0] for one in bar["series"]] == pytest.approx([0.008, 0.001])
+    assert bar["xAxis"]["max"] == pytest.approx(0.009)
+    assert "1.00" in bar["series"][1]["name"]
+    assert latency_charts.split(parts_of([interval(1, [MS] * 100, scheduled_ns=[])])) is None
 
 
 def test_curve_parts_where_messages_waited() -> None:
@@ -242,7 +283,7 @@ def test_running_load_shows_both_latencies_and_where_the_time_went() -> None:
     assert metric(at, "Sent late") == "20.0 ms"
     assert "Most of the time passes before the send: of 10.0 ms on average, 9.00 ms (90.0 %)" in text_of(at)
     drawn = charts(at)
-    assert len(drawn) == 7
+    assert len(drawn) == 8
     assert drawn[0]["yAxis"]["min"] == drawn[1]["yAxis"]["min"]
     assert drawn[0]["yAxis"]["max"] == drawn[1]["yAxis"]["max"]
     assert drawn[2]["series"][0]["type"] == "heatmap"
@@ -266,8 +307,8 @@ def test_heatmap_can_show_the_latency_from_the_schedule() -> None:
     before = charts(at)[2]["series"][0]["data"]
     at.segmented_control(key="heatmap_of").set_value(Measure.SCHEDULED).run()
     after = charts(at)[2]["series"][0]["data"]
-    assert before[0][4] == pytest.approx(1, rel=0.13)
-    assert after[0][4] == pytest.approx(10, rel=0.13)
+    assert before[0][4] <= 1 <= before[0][5]
+    assert after[0][4] <= 10 <= after[0][5]
 
 
 def test_closed_model_has_no_schedule() -> None:

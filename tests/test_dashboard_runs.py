@@ -191,14 +191,23 @@ def test_details_are_of_the_chosen_run(stored: Stored) -> None:
     at = shown(stored.path)
     said = text_of(at)
     assert stored.bad in said
-    assert "failed thresholds" in said
+    assert at.markdown[0].value.replace("\\", "") == f"**{stored.bad}**"  # in the place of a name, and not once more
+    assert "thresholds failed" in said
+    assert "1 alert fired" in said
+    assert "18 failed" in said
+    figures = {name: value for one in at.table for name, value in one.value.to_numpy()}
+    assert (figures["unknown"], figures["late acks"]) == ("18", "2")
     tables = [frame.value for frame in at.dataframe]
     verdict = next(frame for frame in tables if "Threshold" in frame)
     assert list(verdict["Verdict"]) == ["✗ failed", "not judged"]
     assert (verdict["Value"][0], verdict["Limit"][0]) == ("2.50 s", "250 ms")
     failures = next(frame for frame in tables if "Message id" in frame)
     assert failures["Count"].sum() == 21
-    story = next(frame for frame in tables if "Severity" in frame)
+    alerts = next(frame for frame in tables if "Alert" in frame)
+    assert alerts.iloc[0][["Severity", "Alert", "Into the run", "For"]].tolist() == [
+        "✖ critical", "broker_disconnected", "00:11", "3.00\N{NARROW NO-BREAK SPACE}s",
+    ]  # fmt: skip
+    story = next(frame for frame in tables if "Kind" in frame and "What" in frame)
     assert list(story["Kind"]) == ["event", "event", "alert", "event", "alert"]
     assert EVIL in " ".join(story["Text"])
     settings = next(frame for frame in tables if "Name" in frame and "Value" in frame)
@@ -268,6 +277,7 @@ def test_run_that_goes_on_cannot_be_deleted(tmp_path: Path) -> None:
     at = shown(tmp_path / "runs.db")
     assert list(at.dataframe[0].value["Status"]) == ["▶ running"]
     assert button(at, f"really-{run_id}").disabled
+    assert "No alert fired in this run." in " ".join(one.value for one in at.caption)
 
 
 def test_interrupted_run_keeps_what_it_measured(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tomllib
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,7 +14,10 @@ from typing import Any
 import pytest
 from plotly.offline import get_plotlyjs
 
-from eventbus import runs
+from eventbus import LatencyHistogram, runs
+from eventbus.viz.chart import THEMES
+from eventbus.viz.figures import percentile_curve
+from eventbus.viz.page import STYLE
 from eventbus.viz.report import script_json
 from eventbus.viz.table import MAX_ROWS, table_of
 from tests.stored_runs import EVIL, Stored, keep
@@ -103,6 +107,24 @@ def test_charts_are_in_the_page(page: str, stored: Stored) -> None:
     assert charts["latency"]["layout"]["shapes"][0]["label"]["text"] == "p99 250 ms"
 
 
+@pytest.mark.parametrize(("acks", "last"), [(999, "p99.8"), (1_000, "p99.9"), (10_000, "p99.99"), (100_000, "p99.999")])
+def test_curve_goes_as_far_as_a_message_lies_above(acks: int, last: str) -> None:
+    """One of 1,000 messages is above p99.9; beyond the last such percentile there would only be the maximum."""
+    chart = percentile_curve({"from the send": LatencyHistogram.of([1_000_000] * acks)})
+    assert chart["data"][0]["text"][-1] == last
+
+
+def test_report_has_the_colours_of_the_dashboard() -> None:
+    """Text and page are the same in both, light and dark, and so they are in its charts."""
+    config = Path(__file__).parents[1] / "dashboard" / ".streamlit" / "config.toml"
+    themes = tomllib.loads(config.read_text(encoding="utf-8"))["theme"]
+    for name, start in (("light", ":root {"), ("dark", ":root[data-theme=dark] {")):
+        style = STYLE[STYLE.index(start) :]
+        for colour, place in (("page", "backgroundColor"), ("text", "textColor")):
+            assert THEMES[name][colour] == themes[name][place]
+            assert re.search(f"--{colour}: (#[0-9A-F]+)", style)[1] == themes[name][place]  # type: ignore[index]
+
+
 def test_run_without_samples_has_a_report(stored: Stored) -> None:
     """A run that failed at once is told of, without charts."""
     text = Reader(own_part(runs.open("last", stored.empty_store).to_html())).text
@@ -174,6 +196,8 @@ def test_report_in_a_browser(browser: Any, page: str, tmp_path: Path, scheme: st
         other = {"light": "dark", "dark": "light"}[scheme]
         tab.wait_for_selector(f"html[data-theme='{other}']", state="attached", timeout=30_000)
         width = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert tab.evaluate(width) == 0
+        tab.set_viewport_size({"width": 390, "height": 900})
         assert tab.evaluate(width) == 0
         assert told == []
     finally:

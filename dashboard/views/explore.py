@@ -8,8 +8,8 @@ from dashboard import widgets
 from dashboard.views import run_choice
 from dashboard.views.live import STATUSES
 from dashboard.views.run_choice import Control
-from dashboard.views.run_details import FRAMES, downloads
 from dashboard.views.run_figures import draw, figures_of, opened
+from dashboard.views.run_files import FRAMES, downloads
 from eventbus import runs
 from eventbus.errors import ConfigError
 from eventbus.observe import RunInfo, StoreError, StoreReader

@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboard import failure_words, failures, style, widgets
 from dashboard.failures import Failures, Filter, GroupKey
+from dashboard.rates import Interval
 from eventbus.observe.run import FailedMessage, FailureGroup, RunInfo
 from eventbus.observe.schema import MAX_FAILED_PER_RUN
 
@@ -43,32 +44,47 @@ def _download(label: str, data: Callable[[], str], run: RunInfo, what: str) -> N
 # ---- groups -----------------------------------------------------------------------------------------------------
 
 
-def groups_table(found: Failures, chosen: Filter, run: RunInfo, elapsed_s: float) -> None:
-    """The groups that a filter takes, and one of them in detail."""
+def groups_table(found: Failures, chosen: Filter, run: RunInfo, intervals: Sequence[Interval]) -> None:
+    """The groups that a filter takes, and one of them in detail. intervals: of the whole run."""
     groups = chosen.groups(found)
     if not groups:
         _no_match()
         return
-    bins = failures.trends(found, run.started_wall_s, run.started_wall_s + elapsed_s)
-    all_of_them = sum(group.count for group in groups)
+    bins = failures.trends(found, intervals, left=chosen.left)
+    all_of_them, traces = sum(group.count for group in groups), any(group.trace_id for group in groups)
     st.dataframe(
-        [_group_row(group, all_of_them, bins) for group in groups[:MAX_ROWS]],
+        [_group_row(group, all_of_them, bins, traces=traces) for group in groups[:MAX_ROWS]],
         key="failure_groups",
         height=_height(run, len(groups)),
         hide_index=True,
         alt="Failed messages in groups of the same kind, topic, outcome and text; the largest first",
-        column_config=_group_columns(found),
+        column_config=_group_columns(traces=traces),
     )
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         more = f"; the table shows the largest {MAX_ROWS}" if len(groups) > MAX_ROWS else ""
         st.caption(
-            f"{style.count(all_of_them)} told in {len(groups)} group{'s' * (len(groups) != 1)}{more}. Counts are exact."
+            f"{style.count(all_of_them)} told in {len(groups)} group{'s' * (len(groups) != 1)}{more}. "
+            + _exactness(groups, bins)
         )
         _download("CSV of the groups", lambda: failures.groups_csv(groups), run, "groups")
-    _detail(found, groups)
+    _detail(found, groups, run)
 
 
-def _group_row(group: FailureGroup, total: int, bins: Mapping[GroupKey, Sequence[int]]) -> Mapping[str, object]:
+def _exactness(groups: Sequence[FailureGroup], bins: Mapping[GroupKey, Sequence[int]]) -> str:
+    """What can be relied on."""
+    without = sum(failures.key_of(group) not in bins for group in groups)
+    if not without:
+        return "Counts and trends are exact."
+    which = "one of them" if without == 1 else f"{without} of them"
+    return (
+        f"Counts are exact. Of {which} there is no trend: messages are kept one by one up to "
+        f"{style.count(MAX_FAILED_PER_RUN)} of a run, and the rest is counted by group, not by time."
+    )
+
+
+def _group_row(
+    group: FailureGroup, total: int, bins: Mapping[GroupKey, Sequence[int]], *, traces: bool
+) -> Mapping[str, object]:
     return {
         "Count": group.count,
         "Share": group.count / total,
@@ -80,31 +96,29 @@ def _group_row(group: FailureGroup, total: int, bins: Mapping[GroupKey, Sequence
         "First": widgets.clock(group.first_wall_s),
         "Last": widgets.clock(group.last_wall_s),
         "Newest message id": group.message_id,
-        "Its trace id": group.trace_id or "",
+        **({"Its trace id": group.trace_id or ""} if traces else {}),
     }
 
 
-def _group_columns(found: Failures) -> dict[str, Any]:
-    text = st.column_config.TextColumn
-    kept = (
-        f"Over the time of the first {style.count(MAX_FAILED_PER_RUN)} messages, which are kept one by one."
-        if found.truncated
-        else "Over the time of the run."
-    )
+def _group_columns(*, traces: bool) -> dict[str, Any]:
+    """Widths that fill a page of 1280 px; what is cut of an id is below the table, to be copied."""
+    text, number = st.column_config.TextColumn, st.column_config.NumberColumn
     return {
-        "Count": st.column_config.NumberColumn(width=75, format="localized"),
-        "Share": st.column_config.NumberColumn(width=70, format="percent", help="Of what the table shows."),
-        "Trend": st.column_config.BarChartColumn(width=120, y_min=0, help=kept),
-        "Outcome": text(width=85),
-        "Kind": text(width=110),
-        "Topic": text(width=130),
-        "Text": text(width=240),
-        "First": text(width=75),
-        "Last": text(width=75),
+        "Count": number(width=70, format="localized"),
+        "Share": number(width=68, format="percent", help="Of what the table shows."),
+        "Trend": st.column_config.BarChartColumn(width=110, y_min=0, help="Over the time of the run."),
+        "Outcome": text(width=84),
+        "Kind": text(width=96),
+        "Topic": text(width=120),
+        "Text": text(width=212 if traces else 232),
+        "First": text(width=74),
+        "Last": text(width=74),
+        "Newest message id": text(width=140 if traces else 200),
+        "Its trace id": text(width=78),
     }
 
 
-def _detail(found: Failures, groups: Sequence[FailureGroup]) -> None:
+def _detail(found: Failures, groups: Sequence[FailureGroup], run: RunInfo) -> None:
     """One group: what it means, what was done about it, and ids to look for elsewhere."""
     known = {"\n".join(failures.key_of(group)): group for group in groups[:MAX_ROWS]}
     open_ones = [at for at, group in enumerate(known.values()) if group.outcome != failure_words.ACKED_LATE]
@@ -118,12 +132,12 @@ def _detail(found: Failures, groups: Sequence[FailureGroup]) -> None:
         filter_mode="contains",
     )
     group = known.get(key or "", groups[0])
-    attempts = failures.attempts_of(found, group)
-    with st.grid(2, min_column_width=320) as grid:
-        with grid.cell(), st.container(border=True, height="stretch"):
-            _explain(group.outcome, group.kind, attempts)
-        with grid.cell(), st.container(border=True, height="stretch", gap="xsmall"):
-            _ids(found, group)
+    kept = failures.messages_by_group(found).get(failures.key_of(group), [])
+    with st.grid(2, min_column_width=320):
+        with st.container(border=True, height="stretch"):
+            _explain(group.outcome, group.kind, failures.attempts_of(kept), run)
+        with st.container(border=True, height="stretch", gap="xsmall"):
+            _ids(group, kept)
 
 
 def _group_name(key: str, known: Mapping[str, FailureGroup]) -> str:
@@ -133,9 +147,9 @@ def _group_name(key: str, known: Mapping[str, FailureGroup]) -> str:
     return f"{style.words(group.kind) or 'no kind'} · {group.outcome} · {group.topic} · {group.text}"
 
 
-def _explain(outcome: str, kind: str, attempts: failure_words.Attempts | None) -> None:
+def _explain(outcome: str, kind: str, attempts: failure_words.Attempts | None, run: RunInfo) -> None:
     colour, icon, certain = failure_words.OUTCOMES.get(outcome, ("gray", "help", ""))
-    meaning = failure_words.meaning(kind)
+    meaning = failure_words.meaning(kind, None if attempts is None else attempts.error_class)
     badges = [widgets.badge(colour, icon, outcome), widgets.badge("gray", "label", style.words(kind) or "no kind")]
     error_class = None if attempts is None else attempts.error_class
     if error_class is not None:
@@ -143,21 +157,18 @@ def _explain(outcome: str, kind: str, attempts: failure_words.Attempts | None) -
     st.markdown(" ".join(badges))
     st.markdown(f"**What it means.** {widgets.plain(certain)} {widgets.plain(meaning.says)}")
     if error_class is not None and outcome != failure_words.ACKED_LATE:
-        word = failure_words.CLASSES.get(error_class, "not known to this version")
+        word = failure_words.class_words(error_class, kind)
         st.markdown(f":small[:gray[The last failure was of class *{widgets.plain(error_class)}*: {word}.]]")
-    st.markdown(f"**What AckScope did.** {widgets.plain(failure_words.handled(outcome, kind, attempts))}")
+    done = failure_words.handled(outcome, kind, attempts, kafka=failures.on_kafka(run))
+    st.markdown(f"**What AckScope did.** {widgets.plain(done)}")
     st.markdown(f"**What to do.** {widgets.plain(meaning.advice)}")
 
 
-def _ids(found: Failures, group: FailureGroup) -> None:
+def _ids(group: FailureGroup, kept: Sequence[FailedMessage]) -> None:
     widgets.heading("Newest message", f"at {widgets.clock(group.last_wall_s)}")
     _copyable("Message id", group.message_id)
     _copyable("Trace id", group.trace_id)
-    others = [
-        message.message_id
-        for message in failures.newest_of(found, group, NEWEST_SHOWN + 1)
-        if message.message_id != group.message_id
-    ]
+    others = [one.message_id for one in kept[: NEWEST_SHOWN + 1] if one.message_id != group.message_id]
     if others:
         st.markdown(":small[Others that are kept, newest first]")
         st.code("\n".join(others[:NEWEST_SHOWN]), language=None)
@@ -201,7 +212,7 @@ def messages_table(found: Failures, chosen: Filter, run: RunInfo) -> None:
         _download("CSV of the messages", lambda: failures.messages_csv(messages), run, "messages")
     ids = {message.message_id for message in messages}
     if len(ids) == 1:
-        _one(messages)
+        _one(messages, run)
     else:
         st.caption("A message's id in the search shows all that is known of it.")
 
@@ -233,13 +244,13 @@ def _extent(found: Failures, messages: Sequence[FailedMessage]) -> str:
     return told + ". A message that was acked late is told twice."
 
 
-def _one(messages: Sequence[FailedMessage]) -> None:
+def _one(messages: Sequence[FailedMessage], run: RunInfo) -> None:
     """All that is known of one message."""
     newest = messages[0]
     attempts = failure_words.Attempts(newest.attempts, newest.attempts, newest.error_class)
-    with st.grid(2, min_column_width=320) as grid:
-        with grid.cell(), st.container(border=True, height="stretch"):
-            _explain(failures.outcome_of(newest), newest.error_kind or "", attempts)
-        with grid.cell(), st.container(border=True, height="stretch", gap="xsmall"):
+    with st.grid(2, min_column_width=320):
+        with st.container(border=True, height="stretch"):
+            _explain(failures.outcome_of(newest), newest.error_kind or "", attempts, run)
+        with st.container(border=True, height="stretch", gap="xsmall"):
             _copyable("Message id", newest.message_id)
             _copyable("Trace id", newest.trace_id)

@@ -50,9 +50,8 @@ def _page(
 
 
 def _watch(source: RunSource, history: RunHistory, read: FailureHistory, run: RunInfo) -> None:
-    shaped = run.settings.get("shape") is not None
-    view = history.view(run.run_id, None, recent_s=1.0, over=run.status.is_over, shaped=shaped)
-    story = journal.entries(run, source.events(run.run_id), source.alerts(run.run_id), view.edits)
+    view = history.view(run.run_id, None, recent_s=1.0, over=run.status.is_over)
+    story = journal.entries(run, source.events(run.run_id), source.alerts(run.run_id))
     found = read.of(run.run_id)
     _notes(run, view)
     _figures(view)
@@ -65,7 +64,7 @@ def _watch(source: RunSource, history: RunHistory, read: FailureHistory, run: Ru
     if shown == MESSAGES:
         messages_table(found, chosen, run)
     else:
-        groups_table(found, chosen, run, view.elapsed_s)
+        groups_table(found, chosen, run, view.intervals)
 
 
 def _notes(run: RunInfo, view: RunView) -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import streamlit as st
 
-from dashboard import faults, journal, style, widgets
+from dashboard import faults, widgets
 from dashboard.control import LoadStatus
-from dashboard.faults import AFTERMATH_S, DEFAULT_S, MAX_S, MIN_S, Made, Offer, Seen
+from dashboard.faults import DEFAULT_S, MAX_S, MIN_S, Made, Offer
 from dashboard.process import LoadRefused
 from dashboard.rates import Interval
 from dashboard.source import RunHistory, RunSource
 from dashboard.views import run_choice
-from eventbus.faults import FaultState, FaultStatus
+from dashboard.views.faults_seen import figures, table, told
+from eventbus.faults import FaultStatus
 from eventbus.observe.run import RunInfo, StoreError
 
 REFRESH_S = 1.0
@@ -79,12 +80,16 @@ def _page(source: RunSource, history: RunHistory, control: Control, desk: Desk, 
         why_not = _why_not(desk, control, run, by)
         _strip(run, active, why_not, desk)
         made = [] if run is None else desk.made(run.run_id)
-        found = None if run is None or not made else _found(source, history, run, made[0])
-        _figures(made[0] if made else None, found)
-        _cards(desk, run, active, why_not)
+        found, lately = None, {}
+        if run is not None and made:
+            rows = _intervals(history, run, made)
+            found = faults.seen(made[0], run, rows, source.alerts(run.run_id), source.events(run.run_id))
+            lately = {one.name: (one, faults.in_short(one, run, rows)) for one in reversed(made)}
+        figures(made[0] if made else None, found)
+        _cards(desk, run, active, why_not, lately)
         if found is not None:
-            _told(found)
-            _table(made)
+            told(found)
+            table(made)
     except StoreError as error:
         _strip(None, desk.active(), None, desk)  # what is broken can be healed, whatever the store is like
         run_choice.store_trouble(error)
@@ -131,7 +136,11 @@ def _strip(run: RunInfo | None, active: Made | None, why_not: str | None, desk: 
 # ---- what can be broken ------------------------------------------------------------------------------------------
 
 
-def _cards(desk: Desk, run: RunInfo | None, active: Made | None, why_not: str | None) -> None:
+Lately = Mapping[str, tuple[FaultStatus, str]]
+"""By the name of a fault: when it was made last in this run, and what was seen then, in short."""
+
+
+def _cards(desk: Desk, run: RunInfo | None, active: Made | None, why_not: str | None, lately: Lately) -> None:
     duration_s = st.slider(
         "Duration (s)",
         MIN_S,
@@ -148,25 +157,36 @@ def _cards(desk: Desk, run: RunInfo | None, active: Made | None, why_not: str | 
         group = [offer for offer in offers if offer.network is network]
         if not group:
             continue
-        st.markdown(f"**{title}**")
+        reasons = {offer.why_not for offer in group}
+        apart = next(iter(reasons)) if why_not is None and len(reasons) == 1 else None
+        st.markdown(f"**{title}**" + (f" &nbsp;:gray[:material/lock: {apart}]" if apart else ""))
         with st.grid(3 if len(group) % 3 == 0 else 4, min_column_width=CARD_WIDTH):
             for offer in group:
-                _card(desk, run, offer, active, why_not, float(duration_s))
+                _card(desk, run, offer, active, why_not, float(duration_s), lately)
 
 
 def _card(
-    desk: Desk, run: RunInfo | None, offer: Offer, active: Made | None, why_not: str | None, duration_s: float
+    desk: Desk,
+    run: RunInfo | None,
+    offer: Offer,
+    active: Made | None,
+    why_not: str | None,
+    duration_s: float,
+    lately: Lately,
 ) -> None:
+    """One fault. Its button is at the foot, so that those of a row stand on one line."""
     fault = offer.fault
     lasting = active is not None and active.status.name == fault.name
     blocked = why_not or offer.why_not
-    with st.container(border=True, gap="xsmall", height="stretch"):
-        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-            icon = ICONS.get(fault.name, "bolt")
-            st.markdown(f":material/{icon}: **{widgets.plain(fault.title)}**", width="content")
-            _badge(lasting, blocked)
-        st.markdown(f":small[{widgets.plain(fault.breaks)}]")
-        st.markdown(f":small[:gray[Expect: {widgets.plain(fault.expect)}]]")
+    with st.container(border=True, gap="xsmall", height="stretch", vertical_alignment="distribute"):
+        with st.container(gap="xsmall"):
+            with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+                icon = ICONS.get(fault.name, "bolt")
+                st.markdown(f":material/{icon}: **{widgets.plain(fault.title)}**", width="content")
+                _badge(lasting, blocked)
+            st.markdown(f":small[{widgets.plain(fault.breaks)}]")
+            st.markdown(f":small[**Expect:** {widgets.plain(fault.expect)}]")
+            st.markdown(f":small[:gray[**Seen:** {widgets.plain(_lately(lately.get(fault.name)))}]]")
         st.button(
             "Apply once" if fault.momentary else f"Apply for {duration_s:.0f} s",
             key=f"apply_{fault.name}",
@@ -177,6 +197,12 @@ def _card(
             args=(desk, run, fault.name, duration_s),
             width="stretch",
         )
+
+
+def _lately(seen: tuple[FaultStatus, str] | None) -> str:
+    if seen is None:
+        return "not made in this run."
+    return f"{widgets.clock(seen[0].began_wall_s)}, {seen[1]}."
 
 
 def _badge(lasting: bool, blocked: str | None) -> None:
@@ -197,100 +223,8 @@ def _apply(desk: Desk, run: RunInfo, name: str, duration_s: float) -> None:
         st.session_state[_REFUSED] = str(refusal)
 
 
-# ---- what was seen -----------------------------------------------------------------------------------------------
-
-
-def _found(source: RunSource, history: RunHistory, run: RunInfo, status: FaultStatus) -> Seen:
-    age_s = max(1.0, (run.ended_wall_s or time.time()) - status.began_wall_s)
-    view = history.view(run.run_id, age_s + 2.0, recent_s=5.0, over=run.status.is_over)
-    return faults.seen(status, run, view.intervals, source.alerts(run.run_id), source.events(run.run_id))
-
-
-def _span(status: FaultStatus) -> str:
-    began = f"{status.title}, since {widgets.clock(status.began_wall_s)}"
-    if status.state is FaultState.ACTIVE:
-        return began
-    return f"{faults.ending(status)}; up to {AFTERMATH_S:.0f} s after its end"
-
-
-def _figures(status: FaultStatus | None, found: Seen | None) -> None:
-    """What became of messages: always there, so that nothing below it moves."""
-    if status is None:
-        st.markdown("**What was seen** &nbsp;:gray[nothing yet: no fault was made in this run]")
-    else:
-        expected = f"Expected: {status.expect}"
-        st.markdown(f"**What was seen** &nbsp;:gray[{widgets.plain(_span(status))}]", help=widgets.plain(expected))
-    whole = None if found is None else found.whole
-    with st.grid(7, min_column_width=130):
-        for label, number, note in _numbers(whole):
-            shown = style.NOTHING if number is None else style.count(number)
-            st.metric(label, shown, note, delta_color="off", delta_arrow="off")
-        silent = None if found is None or whole is None else found.silent_s
-        st.metric(
-            "Longest without acks", style.duration(silent), "in whole seconds", delta_color="off", delta_arrow="off"
-        )
-
-
-def _numbers(whole: Interval | None) -> list[tuple[str, int | None, str]]:
-    """Label, figure and note; the same ones whether or not anything was seen."""
-    seen = whole or Interval(0.0, 0.0, 0.0)
-    numbers = [
-        ("Accepted", seen.accepted, "messages"),
-        ("Acked", seen.acked, f"{style.count(seen.duplicates)} duplicates, {style.count(seen.late_acks)} late"),
-        ("Rejected", seen.rejected, "certainly not stored"),
-        ("Unknown", seen.unknown, "may be stored"),
-        ("Ack timeouts", seen.ack_timeouts, f"{style.count(seen.retries)} tried again"),
-        ("Pending, peak", seen.pending_max, "messages" if whole is None else f"of {style.count(seen.max_pending)}"),
-    ]
-    return [(label, None if whole is None else number, note) for label, number, note in numbers]
-
-
-def _told(found: Seen) -> None:
-    """Errors by kind, alerts and events, in a line each."""
-    lines = []
-    if found.whole is not None and found.whole.errors:
-        errors = sorted(found.whole.errors.items(), key=lambda item: -item[1])
-        kinds = ", ".join(f"{style.words(kind)} {style.count(number)}" for kind, number in errors)
-        lines.append(f":material/error: Failures of single attempts: {widgets.plain(kinds)}")
-    lines += [
-        f":material/notifications_active: {widgets.plain(widgets.clock(alert.wall_s))} "
-        f"{widgets.plain(journal.headline(alert))}"
-        for alert in found.alerts[-5:]
-    ]
-    lines += [
-        f":material/event_note: {widgets.plain(widgets.clock(event.wall_s))} {widgets.plain(event.text)}"
-        for event in found.events[-5:]
-    ]
-    st.markdown("**Alerts and events** &nbsp;:gray[the newest of them]")
-    if lines:
-        st.markdown(":small[" + "]  \n:small[".join(lines) + "]")
-
-
-def _table(made: Sequence[FaultStatus]) -> None:
-    st.markdown("**Faults of this run** &nbsp;:gray[newest first; they are among the run's events as well]")
-    st.dataframe(
-        [
-            {
-                "Began": widgets.clock(one.began_wall_s),
-                "Fault": one.title,
-                "For (s)": one.duration_s,
-                "Lasted (s)": _lasted(one),
-                "How it ended": _how(one),
-            }
-            for one in made
-        ],
-        hide_index=True,
-        key="fault_table",
-    )
-
-
-def _lasted(status: FaultStatus) -> str:
-    return style.NOTHING if status.ended_wall_s is None else f"{status.ended_wall_s - status.began_wall_s:.1f}"
-
-
-def _how(status: FaultStatus) -> str:
-    if status.state is FaultState.ACTIVE:
-        return "⚡ lasts"
-    if status.state is FaultState.FAILED:
-        return f"✗ could not be undone: {status.error}"
-    return f"✓ {status.ended_by}"
+def _intervals(history: RunHistory, run: RunInfo, made: Sequence[FaultStatus]) -> Sequence[Interval]:
+    """The run from the first of these faults on."""
+    first_s = min(one.began_wall_s for one in made)
+    age_s = max(1.0, (run.ended_wall_s or time.time()) - first_s)
+    return history.view(run.run_id, age_s + 2.0, recent_s=5.0, over=run.status.is_over).intervals

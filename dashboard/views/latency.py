@@ -21,6 +21,7 @@ IDLE_S = 5.0
 WINDOWS: dict[str, float | None] = {"1m": 60.0, "5m": 300.0, "15m": 900.0, "Run": None}
 WEIGHTS = {"fine": ("green", "check_circle"), "notable": ("orange", "info"), "large": ("red", "warning")}
 HEAT_HEIGHT = 300
+SPLIT_HEIGHT = 60
 _PACE = "latency_pace"
 
 
@@ -59,9 +60,8 @@ def _window() -> str | None:
 
 
 def _watch(source: RunSource, history: RunHistory, run: RunInfo, window_s: float | None) -> None:
-    shaped = run.settings.get("shape") is not None
-    view = history.view(run.run_id, window_s, recent_s=1.0, over=run.status.is_over, shaped=shaped)
-    story = journal.entries(run, source.events(run.run_id), source.alerts(run.run_id), view.edits)
+    view = history.view(run.run_id, window_s, recent_s=1.0, over=run.status.is_over)
+    story = journal.entries(run, source.events(run.run_id), source.alerts(run.run_id))
     _notes(run, view)
     rows = view.intervals
     if not rows:
@@ -171,7 +171,8 @@ def _over_time(run: RunInfo, view: RunView, parts: LatencyParts, span: Span, mar
                 alt=f"{title}: percentiles 50, 95, 99 and 99.9 over time in milliseconds",
             )
     with st.container(border=True, gap="xxsmall"):
-        with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        # Not at the right: there Streamlit lays a chart's tools over it.
+        with st.container(horizontal=True, vertical_alignment="center"):
             with st.container(width="content"):
                 widgets.heading("Heatmap", "acks by their latency over time; stronger is more, by powers of ten")
             chosen = st.segmented_control(
@@ -213,18 +214,26 @@ def _where(
     *,
     closed: bool,
 ) -> None:
-    """In words, in a table of percentiles, and over time."""
+    """As one bar, in words, in a table of percentiles, and over time."""
     st.subheader("Where the time goes")
     st.markdown(f"**{widgets.plain(latency_parts.verdict(parts, closed=closed))}**")
     ack_timeout_s = float(run.settings.get("ack_timeout_s") or 5.0)
     max_pending = int(run.settings.get("max_pending") or 10_000)
+    mean = latency_charts.split(parts)
+    if mean is not None:
+        st.echarts_chart(
+            mean,
+            key="latency_split",
+            height=SPLIT_HEIGHT,
+            alt="The mean time from the schedule to the ack: before the last send, and to the broker and back",
+        )
     with st.grid(4, min_column_width=250):
         for finding in latency_parts.findings(
             parts, closed=closed, max_pending=max_pending, ack_timeout_s=ack_timeout_s
         ):
             _finding(finding)
-    with st.grid(2, min_column_width=320) as grid:
-        with grid.cell(), st.container(border=True, gap="xxsmall"):
+    with st.grid(2, min_column_width=320):
+        with st.container(border=True, gap="xxsmall", height="stretch"):
             widgets.heading("Scheduled against sent", "log scale, over percentiles")
             st.echarts_chart(
                 latency_charts.curve(parts.ack, parts.scheduled),
@@ -232,7 +241,7 @@ def _where(
                 height=HEAT_HEIGHT,
                 alt="Latency from the send and from the schedule over percentiles, in milliseconds",
             )
-        with grid.cell(), st.container(border=True, gap="xsmall", height="stretch"):
+        with st.container(border=True, gap="xsmall", height="stretch"):
             _table(parts)
     with st.grid(3, min_column_width=320):
         widgets.panel(
@@ -261,12 +270,13 @@ def _where(
 def _finding(finding: Finding) -> None:
     colour, icon = WEIGHTS[finding.weight]
     with st.container(border=True, gap="xxsmall", height="stretch"):
-        st.markdown(f"**{finding.title}** &nbsp;{widgets.badge(colour, icon, _word(finding))}")
+        st.markdown(f"{finding.title} &nbsp;{widgets.badge(colour, icon, _word(finding))}")
+        st.markdown(f"**{widgets.plain(finding.figure)}**")
         st.markdown(f":small[{widgets.plain(finding.text)}]")
 
 
 def _word(finding: Finding) -> str:
-    return {"fine": "nothing unusual", "notable": "to be seen", "large": "much"}[finding.weight]
+    return {"fine": "fine", "notable": "worth a look", "large": "costs much"}[finding.weight]
 
 
 def _table(parts: LatencyParts) -> None:

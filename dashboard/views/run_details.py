@@ -8,32 +8,17 @@ from functools import partial
 import streamlit as st
 
 from dashboard import style, widgets
-from dashboard.run_history import setting_rows, verdict_words
+from dashboard.alert_states import firings
+from dashboard.run_history import verdict_words
 from dashboard.views.live import STATUSES
+from dashboard.views.run_facts import facts
 from dashboard.views.run_figures import opened
+from dashboard.views.run_files import report
 from eventbus import EventBusError, runs
 from eventbus.observe import RunEditor, RunInfo, StoreReader
 
-DEFAULT_FRAME = "series"
-FRAMES = {
-    "series": "course: a row a second or so",
-    "outcomes": "outcomes over time",
-    "errors": "errors over time",
-    "latency": "ack latency, by bucket",
-    "scheduled": "latency from the schedule, by bucket",
-    "failures": "failures, in groups",
-    "failed": "failed messages",
-    "events": "events",
-    "alerts": "alerts",
-}
-"""What a file of rows can hold, as ``eventbus.runs.FRAMES``, in words."""
-VERDICTS = {True: "✓ passed", False: "✗ failed"}
-MIME = {
-    ".csv": "text/csv",
-    ".parquet": "application/vnd.apache.parquet",
-    ".json": "application/json",
-    ".html": "text/html",
-}
+NOTES_HEIGHT = 72
+"""The least that Streamlit lets a text area have, which is two lines."""
 
 
 def details(source: StoreReader, info: RunInfo) -> None:
@@ -50,31 +35,7 @@ def details(source: StoreReader, info: RunInfo) -> None:
                 icon=":material/heart_broken:",
             )
         _edit(info, editor)
-        _facts(run)
-
-
-def downloads(run: runs.Run, what: str, step_s: float | None = None) -> None:
-    """Buttons that hand the run on: the rows of ``what`` as CSV and Parquet, all there is as JSON, and the report.
-
-    A file is made when its button is pressed, and not before.
-    """
-    row = f"{run.run_id}-{what}"
-    for ending, label, name, about in (
-        (".csv", "CSV", row, f"Rows of: {FRAMES[what]}"),
-        (".parquet", "Parquet", row, f"Rows of: {FRAMES[what]}"),
-        (".json", "JSON", run.run_id, "All there is of the run"),
-        (".html", "Report", run.run_id, "One HTML page with charts that needs nothing else, of some 5 MB"),
-    ):
-        st.download_button(
-            label,
-            data=partial(run.content, ending, what, step_s),
-            file_name=f"{name}{ending}",
-            mime=MIME[ending],
-            icon=":material/download:",
-            on_click="ignore",
-            key=f"download-{row}{ending}",
-            help=about,
-        )
+        facts(run)
 
 
 def _head(run: runs.Run, editor: RunEditor) -> None:
@@ -84,17 +45,23 @@ def _head(run: runs.Run, editor: RunEditor) -> None:
     if verdict := verdict_words(info):
         passed = verdict.startswith("✓")
         badges.append(
-            widgets.badge("green" if passed else "red", "verified" if passed else "cancel", verdict[2:] + " thresholds")
+            widgets.badge("green" if passed else "red", "verified" if passed else "cancel", "thresholds " + verdict[2:])
         )
+    if failed := run.summary.failed:
+        badges.append(widgets.badge("red", "report", f"{style.count(failed)} failed"))
+    if fired := len(firings(run.alerts)):
+        badges.append(widgets.badge("orange", "notifications", f"{fired} alert{'s' * (fired != 1)} fired"))
     if info.baseline:
         badges.append(widgets.badge("blue", "keep", "baseline"))
     badges.append(widgets.badge("gray", "dns", widgets.broker_name(info)))
     badges.append(widgets.badge("gray", "sell", info.topic))
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         with st.container(width="content", gap="xsmall"):
-            st.markdown(f"**{widgets.plain(info.name or info.run_id)}** &nbsp;:small[:gray[{info.run_id}]]")
+            run_id = f" &nbsp;:small[:gray[{info.run_id}]]" if info.name else ""
+            st.markdown(f"**{widgets.plain(info.name or info.run_id)}**{run_id}")
             st.markdown(" ".join(badges))
         with st.container(horizontal=True, width="content"):
+            report(run)
             st.button(
                 "Take the pin away" if info.baseline else "Pin as baseline",
                 icon=":material/keep_off:" if info.baseline else ":material/keep:",
@@ -133,10 +100,19 @@ def _delete(info: RunInfo, editor: RunEditor) -> None:
 
 
 def _edit(info: RunInfo, editor: RunEditor) -> None:
-    with st.form(f"edit-{info.run_id}", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
+    with (
+        st.form(f"edit-{info.run_id}", border=False),
+        st.container(horizontal=True, vertical_alignment="bottom"),
+    ):
         name = st.text_input("Name", info.name, max_chars=200, key=f"name-{info.run_id}", width=240)
         notes = st.text_area(
-            "Notes", info.notes, max_chars=100_000, key=f"notes-{info.run_id}", height=68, width="stretch"
+            "Notes",
+            info.notes,
+            max_chars=100_000,
+            key=f"notes-{info.run_id}",
+            height=NOTES_HEIGHT,
+            width="stretch",
+            placeholder="What this run was for, and what came of it",
         )
         saved = st.form_submit_button("Save", icon=":material/save:")
     if saved and (name, notes) != (info.name, info.notes):
@@ -156,83 +132,3 @@ def _changed(change: Callable[[], None], done: str = "Saved") -> None:
     else:
         if done:
             st.toast(done, icon=":material/check:")
-
-
-def _facts(run: runs.Run) -> None:
-    info = run.info
-    figures, verdict, failures, story, settings, files = st.tabs(
-        ["Figures", "Verdict", "Failures", "Alerts & events", "Settings", "Download"]
-    )
-    with figures:
-        told = [{"Figure": label, "Value": value} for label, value in runs.figure_words(run)]
-        _rows(told if run.summary.samples else [], "No sample was kept of this run, so there are no figures.")
-    with verdict:
-        rows = [
-            {
-                "Verdict": VERDICTS.get(row.get("passed"), "not judged"),
-                "Threshold": row.get("text"),
-                "Value": runs.threshold_text(row, "value"),
-                "Limit": runs.threshold_text(row, "threshold"),
-            }
-            for row in (info.verdict or {}).get("rows", ())
-        ]
-        _rows(rows, "The run had no thresholds. Give some on Live, or with `load --threshold`.")
-    with failures:
-        _failures(run)
-    with story:
-        _story(run)
-    with settings:
-        told = setting_rows(info.settings)
-        _rows(told, "No settings were kept of this run.")
-        st.markdown("**Environment**")
-        _rows(setting_rows(info.environment), "Nothing was kept of where it ran.")
-    with files, st.container(horizontal=True, vertical_alignment="bottom"):
-        what = st.selectbox(
-            "Rows for CSV and Parquet", list(FRAMES), format_func=FRAMES.__getitem__, key="rows", width=290
-        )
-        downloads(run, what or DEFAULT_FRAME)
-
-
-def _failures(run: runs.Run) -> None:
-    rows = [
-        {
-            "Count": group.count,
-            "Outcome": group.outcome,
-            "Kind": style.words(group.kind or "none"),
-            "Topic": group.topic,
-            "First": widgets.clock(group.first_wall_s),
-            "Last": widgets.clock(group.last_wall_s),
-            "Text": group.text,
-            "Message id": group.message_id,
-            "Trace id": group.trace_id or "",
-        }
-        for group in run.failure_groups
-    ]
-    _rows(rows, ":material/check_circle: No message was rejected, left unknown or acked late.")
-
-
-def _story(run: runs.Run) -> None:
-    """Alerts and events in one list, in the order in which they came."""
-    told = [
-        (change.wall_s, "alert", f"{change.rule} {change.state}", change.text, change.severity) for change in run.alerts
-    ]
-    told += [(event.wall_s, "event", style.words(str(event.kind)), event.text, "") for event in run.events]
-    rows = [
-        {
-            "At": f"{style.elapsed(wall_s - run.info.started_wall_s)}",
-            "Time": widgets.clock(wall_s),
-            "Kind": kind,
-            "What": what,
-            "Severity": severity,
-            "Text": text,
-        }
-        for wall_s, kind, what, text, severity in sorted(told)
-    ]
-    _rows(rows, "Nothing was told of this run.")
-
-
-def _rows(rows: list[dict[str, object]] | list[dict[str, str]], nothing: str) -> None:
-    if rows:
-        st.dataframe(rows, hide_index=True, height=min(356, 38 + 35 * len(rows)))
-    else:
-        st.caption(nothing)

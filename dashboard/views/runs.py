@@ -97,36 +97,43 @@ def _selected(key: str, ids: Sequence[str]) -> Callable[[], None]:
 
 def _row(run: RunInfo, brief: Brief) -> Mapping[str, Any]:
     return {
-        "Started": datetime.fromtimestamp(run.started_wall_s, widgets.viewer_zone()),
-        "Name": run.name,
         "Status": f"{SIGNS[run.status]} {run.status}",
         "Verdict": verdict_words(run),
-        "Pinned": "★" if run.baseline else "",
-        "Broker": NAMES.get(str(run.settings.get("embedded")), run.url),
-        "Topic": run.topic,
-        "Load": load_words(run.settings),
-        "Sent": brief.sent,
+        "Name": run.name,
+        "Started": datetime.fromtimestamp(run.started_wall_s, widgets.viewer_zone()),
         "Acked": brief.acked_ratio,
         "p99": None if brief.p99_s is None else brief.p99_s * 1e3,
+        "Sent": brief.sent,
+        "Load": load_words(run.settings),
         "Took": brief.elapsed_s,
+        "Pinned": "★" if run.baseline else "",
+        "Broker": _broker(run),
+        "Topic": run.topic,
         "Notes": " ".join(run.notes.split()),
     }
 
 
+def _broker(run: RunInfo) -> str:
+    """As short as it can be: the details have the rest."""
+    name = NAMES.get(str(run.settings.get("embedded")))
+    return run.url.removeprefix("nats://") if name is None else name.removeprefix("embedded ")
+
+
 def _columns() -> dict[str, Any]:
+    """What tells most comes first, for narrow pages; together they are as wide as a page of 1280 px lets them be."""
     text, number = st.column_config.TextColumn, st.column_config.NumberColumn
     return {
-        "Started": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", width=148),
-        "Name": text(width=130),
-        "Status": text(width=100),
-        "Verdict": text(width=80, help="Of the run's thresholds; empty where it had none."),
-        "Pinned": text(width=65, help="★ is a baseline: what others are compared with."),
-        "Broker": text(width=115),
-        "Topic": text(width=95),
-        "Load": text(width=95, help="What the run was to send: a rate, a shape, or workers; and how it treats acks."),
-        "Sent": number(format="localized", width=75, help="Messages."),
-        "Acked": number(format="percent", width=70, help="Share of the messages sent."),
-        "p99": number("p99 (ms)", format="%.2f", width=75, help="Of the ack latency, without the warm-up."),
-        "Took": number("Took (s)", format="%.1f", width=70),
-        "Notes": text(width=200),
+        "Status": text(width=98),
+        "Verdict": text(width=74, help="Of the run's thresholds; empty where it had none."),
+        "Name": text(width=140),
+        "Started": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", width=124, help="Where you are."),
+        "Acked": number(format="percent", width=66, help="Share of the messages sent."),
+        "p99": number("p99 (ms)", format="%.2f", width=74, help="Of the ack latency, without the warm-up."),
+        "Sent": number(format="localized", width=68, help="Messages."),
+        "Load": text(width=70, help="What the run was to send: a rate, a shape, or workers; and how it treats acks."),
+        "Took": number("Took (s)", format="%.1f", width=66),
+        "Pinned": text("Pin", width=40, help="★ is a baseline: what others are compared with."),
+        "Broker": text(width=110),
+        "Topic": text(width=94),
+        "Notes": text(width=70),
     }

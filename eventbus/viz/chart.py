@@ -33,7 +33,7 @@ COLOURS = {
     "scheduled": "#E69F00",
 }
 THEMES: Mapping[str, Mapping[str, str]] = {
-    "light": {"text": "#17212B", "grid": "#E3E8EE", "page": "#FFFFFF"},
+    "light": {"text": "#0E161E", "grid": "#E3E8EE", "page": "#FFFFFF"},
     "dark": {"text": "#E8EDF2", "grid": "#2B3744", "page": "#0E141B"},
 }
 BRIGHTER = {"#0072B2": "#3D9FDE", "rgba(0,114,178,": "rgba(61,159,222,"}

@@ -24,6 +24,11 @@ _MARKS = frozenset(
         EventKind.PRODUCER_REPLACED,
         EventKind.TOPIC_FAILED,
         EventKind.PAUSED,
+        EventKind.PROCESS_LOST,
+        EventKind.RATE_CHANGED,
+        EventKind.SHAPE_CHANGED,
+        EventKind.FAULT_BEGAN,
+        EventKind.FAULT_ENDED,
     }
 )
 _FATES = {name: COLOURS[name] for name in OUTCOMES} | {
@@ -132,8 +137,7 @@ def percentile_curve(histograms: Mapping[str, LatencyHistogram]) -> Chart:
     colours = [COLOURS["acked"], COLOURS["scheduled"], *RUN_COLOURS[2:]]
     data = []
     for (name, histogram), colour in zip(histograms.items(), colours, strict=False):
-        # a percentile means something only where at least one message lies above it
-        known = [p for p in points if p == 0 or histogram.total * (100 - p) >= 100]
+        known = [p for p in points if p == 0 or _one_lies_above(p, histogram.total)]
         if histogram.total:
             y = [_ms(histogram.percentile_s(p)) for p in known]
             trace = line(name, [100 / (100 - p) for p in known], y, colour)
@@ -149,6 +153,11 @@ def percentile_curve(histograms: Mapping[str, LatencyHistogram]) -> Chart:
     }
     chart["layout"]["hovermode"] = "closest"
     return chart
+
+
+def _one_lies_above(percent: float, total: int) -> bool:
+    """Whether at least one message of ``total`` lies above a percentile, which else means nothing."""
+    return round(total * (100 - percent), 6) >= 100  # 1000 * (100 - 99.9) is a little less than 100
 
 
 def heatmap(steps: Sequence[Step]) -> Chart:

@@ -1,7 +1,7 @@
 """The look of the HTML report: its style sheet, and the script that draws its charts."""
 
 STYLE = """
-:root { color-scheme: light; --page: #FFFFFF; --card: #F3F6F9; --text: #17212B; --soft: #5F6B78; --line: #D5DCE4;
+:root { color-scheme: light; --page: #FFFFFF; --card: #F3F6F9; --text: #0E161E; --soft: #5F6B78; --line: #D5DCE4;
   --good: #00734F; --bad: #B34700; }
 :root[data-theme=dark] { color-scheme: dark; --page: #0E141B; --card: #18212B; --text: #E8EDF2; --soft: #97A3B0;
   --line: #2B3744; --good: #1FBF92; --bad: #F0792B; }
@@ -30,9 +30,11 @@ button { background: var(--card); color: inherit; border: 1px solid var(--line);
 .full { grid-column: 1 / -1; }
 .chart { margin: 0; border: 1px solid var(--line); border-radius: 8px; min-width: 0; height: 300px; overflow: hidden; }
 .wide { overflow-x: auto; }
+.wide table { min-width: 760px; }
 table { border-collapse: collapse; width: 100%; font-size: 0.9rem; }
 th { text-align: left; color: var(--soft); font-weight: 600; white-space: nowrap; }
-th, td { border-bottom: 1px solid var(--line); padding: 5px 12px 5px 0; vertical-align: top; overflow-wrap: anywhere; }
+th, td { border-bottom: 1px solid var(--line); padding: 5px 12px 5px 0; vertical-align: top;
+  overflow-wrap: break-word; }
 td { font-variant-numeric: tabular-nums; }
 td:first-child { white-space: nowrap; }
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(270px, 1fr)); gap: 0 32px; margin: 0; }

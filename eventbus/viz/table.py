@@ -20,7 +20,8 @@ def table_of(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], rig
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows[:MAX_ROWS])
     more = f"<p class=sub>… and {len(rows) - MAX_ROWS:,} more</p>" if len(rows) > MAX_ROWS else ""
     return (
-        f"<section><h2>{title}</h2><div class=wide><table><thead><tr>{cells('th', head)}</tr></thead>"
+        f"<section><h2>{title}</h2><div class=wide tabindex=0 role=region aria-label='{escape(title)}'>"
+        f"<table><thead><tr>{cells('th', head)}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>{more}</section>"
     )
 

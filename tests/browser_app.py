@@ -42,7 +42,7 @@ PAGES = {
     "Compare": "compare",
     "Runs": "runs",
     "Explore": "explore",
-    "Telemetry": "telemetry",
+    "Telemetry & settings": "telemetry",
 }
 """Every page by its title in the navigation, with its path."""
 OWN_404 = re.compile(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -65,6 +67,98 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield bootstrap
 
 
+LONGEST = (
+    "test_kafka_cluster_faults",
+    "test_browser",
+    "test_browser_whole",
+    "test_accessibility",
+    "test_telemetry_end_to_end",
+    "test_kafka_cluster",
+    "test_kafka_faults",
+    "test_fleet",
+    "test_contract",
+    "test_engine_end_to_end",
+    "test_dask",
+    "test_cli",
+    "test_kafka_topics",
+    "test_nats_cluster",
+    "test_kafka_given_up",
+    "test_notebooks",
+)
+"""Files that take more than ten seconds, the longest first."""
+WHOLE_SUITE = "not soak"
+"""The marker expression of pyproject.toml."""
+FEW_FILES = 2
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """How many processes share the tests, where the command line does not say (``-n``): one for each core.
+
+    None of them, but pytest itself, where somebody works on some tests: a second process would take longer to start
+    than it saves, and could neither show what a test prints (``-s``) nor let it be debugged.
+    """
+    option = config.option
+    some = bool(option.keyword) or option.markexpr != WHOLE_SUITE or option.capture == "no"
+    files = [argument for argument in config.args if not os.path.isdir(argument)]
+    return 0 if some or 0 < len(config.args) == len(files) <= FEW_FILES else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where processes share the files, they take the longest first: none is left alone with one of them at the end."""
+    if hasattr(config, "workerinput"):  # what pytest-xdist gives to those that run tests
+        rank = {name: number for number, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
+TURNS = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process that is to run tests where it and the others take turns."""
+    stash = node.config.stash
+    if TURNS not in stash:
+        stash[TURNS] = tempfile.TemporaryDirectory(prefix="ackscope-turns-")
+    node.workerinput["turns"] = stash[TURNS].name
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if TURNS in config.stash:
+        config.stash[TURNS].cleanup()
+
+
+class Turns:
+    """Where processes share the tests: while one of them runs a test that is marked ``alone``, the others run none.
+
+    Every process holds the floor while it runs a test, alone or together with others. Who wants it alone waits inside
+    the gate, which the others must pass before each test: so it is not kept waiting for longer than a test takes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._gate, self._floor = ((folder / name).open("w") for name in ("gate", "floor"))
+        self._alone = False
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+        import fcntl  # POSIX only
+
+        alone = wants_floor(item)
+        if not (alone and self._alone):  # else it has it still
+            fcntl.flock(self._gate, fcntl.LOCK_EX)
+            fcntl.flock(self._floor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            fcntl.flock(self._gate, fcntl.LOCK_UN)
+        done = yield
+        self._alone = alone and nextitem is not None and wants_floor(nextitem)
+        if not self._alone:
+            fcntl.flock(self._floor, fcntl.LOCK_UN)
+        return done
+
+
+def wants_floor(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
+
+
 class NoSkip:
     """Fails a run in which a test was skipped. An expected failure is no skip."""
 
@@ -101,6 +195,8 @@ class NoSkip:
 def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get(NO_SKIP) == "1":
         config.pluginmanager.register(NoSkip(), "no-skip")
+    if (folder := getattr(config, "workerinput", {}).get("turns")) is not None:
+        config.pluginmanager.register(Turns(Path(folder)), "turns")
 
 
 @pytest.fixture(autouse=True)

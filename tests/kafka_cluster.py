@@ -1,7 +1,7 @@
 """KafkaCluster: three real Kafkas on loopback that are one cluster, each of which a test can break by name.
 
-Made for one test each: a cluster that was broken is not handed on. Tests that break nothing share one node, or the
-cluster that the environment names: the fixture ``kafka``.
+Three nodes take 7 s to start, so the tests of one file that break them share a cluster, which is made whole after each
+(``mend``). Tests that break nothing share one node, or the cluster that the environment names: the fixture ``kafka``.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class KafkaCluster:
     async def start(self) -> None:
         """Start all nodes at once; returns when each knows of all."""
         await self._each(*NAMES, do=KafkaNode.start)
-        await asyncio.gather(*(until_brokers(node.bootstrap, len(NAMES)) for node in self._nodes.values()))
+        await self._until_all_known()
 
     async def stop(self) -> None:
         """End all nodes; their logs stay."""
@@ -125,11 +125,23 @@ class KafkaCluster:
         await self._each(name, do=KafkaNode.restart)
         self._broken.discard(name)
 
+    async def mend(self) -> None:
+        """Undo what a test did and, where it failed, did not undo; returns when each node knows of all."""
+        for name in NAMES:
+            if self._nodes[name].is_running():
+                await self.resume(name)
+            else:
+                await self.restart(name)
+        await self._until_all_known()
+
     async def leader_of(self, topic: str, partition: int = 0, *, besides: str | None = None) -> str:
         """The node that leads a partition, as the sound nodes tell; waits until it is not ``besides``."""
         unwanted = None if besides is None else IDS[besides]
         leader = await until_leader(self.bootstrap_of(self.sound), topic, partition, besides=unwanted)
         return NAMES[leader - 1]
+
+    async def _until_all_known(self) -> None:
+        await asyncio.gather(*(until_brokers(node.bootstrap, len(NAMES)) for node in self._nodes.values()))
 
     async def _each(self, *names: str, do: Callable[[KafkaNode], None]) -> None:
         """Call it for all of them at once, and wait for all of them also where one fails."""

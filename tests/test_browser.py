@@ -41,10 +41,18 @@ def complaints() -> Complaints:
     return Complaints()
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """One for all tests of this module: each has contexts of its own, which share nothing."""
+    with chromium() as started:
+        yield started
+
+
 @pytest.fixture
-def page(dashboard: Dashboard, complaints: Complaints) -> Iterator[Any]:
-    with chromium() as browser:
-        yield opened(browser, dashboard.url, complaints)
+def page(browser: Any, dashboard: Dashboard, complaints: Complaints) -> Iterator[Any]:
+    yield opened(browser, dashboard.url, complaints)
+    for context in browser.contexts:
+        context.close()
 
 
 def test_run_is_started_watched_changed_and_stopped_from_the_page(

@@ -31,7 +31,7 @@ from tests.browser_app import (
 pytestmark = [pytest.mark.browser, pytest.mark.integration]
 
 SERVER_GONE = re.compile(
-    "WebSocket|disconnected from server|Client Error in reaching server endpoint|"
+    "WebSocket|disconnected from server|Streamlit server is not responding|Client Error in reaching server endpoint|"
     "ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|Failed to fetch"
 )
 
@@ -100,6 +100,11 @@ def photograph(page: Any, shots: Path, scheme: str) -> None:
         go(page, title)
         expect(page.get_by_test_id("stException")).to_have_count(0)
         page.screenshot(path=shots / f"{path or 'live'}-{scheme}.png")
+    for tab in ("Connections", "About"):  # of the last page
+        page.get_by_role("tab", name=tab).click()
+        settled(page)
+        expect(page.get_by_test_id("stException")).to_have_count(0)
+        page.screenshot(path=shots / f"{tab.lower()}-{scheme}.png")
 
 
 def test_story_of_a_run_from_its_start_to_its_report(
@@ -172,7 +177,7 @@ def report_is_kept(page: Any, run: RunInfo, shots: Path) -> None:
     expect(details).to_contain_text(str(run.status))
     details.get_by_role("tab", name="Download").click()
     with page.expect_download() as download:
-        details.get_by_role("button", name="Report").click()
+        details.get_by_test_id("stTabs").get_by_role("button", name="Report").click()
     kept = shots / "report.html"
     download.value.save_as(kept)
     report = kept.read_text()

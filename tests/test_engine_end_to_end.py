@@ -50,11 +50,14 @@ class WorkerProcess:
         self.process.stdin.write(json.dumps(command).encode() + b"\n")
 
     async def expect(self, event: str) -> Mapping[str, Any]:
+        """The next reply, but for those that tell how alerts go, which come whenever they like."""
         assert self.process.stdout is not None
-        line = await asyncio.wait_for(self.process.stdout.readline(), WAIT_S)
-        reply: Mapping[str, Any] = json.loads(line)
-        assert reply["event"] == event, reply
-        return reply
+        while True:
+            line = await asyncio.wait_for(self.process.stdout.readline(), WAIT_S)
+            reply: Mapping[str, Any] = json.loads(line)
+            if reply["event"] != "alerts":
+                assert reply["event"] == event, reply
+                return reply
 
     async def start(self, **plan: Any) -> Mapping[str, Any]:
         self.send(cmd="start", **plan)

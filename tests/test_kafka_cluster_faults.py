@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
 import pytest
 
@@ -16,7 +15,7 @@ import eventbus
 from eventbus import AckOutcome, ConnectionConfig, DeliveryReport, EventBus, Receipt, RetryPolicy, TopicConfig
 from eventbus.config import KafkaConfig
 from tests.kafka_audit import Heard, audit, outcomes, publish_each
-from tests.kafka_cluster import KafkaCluster, running_cluster
+from tests.kafka_cluster import KafkaCluster, skip_without_kafka
 from tests.kafka_tools import create_topic, new_topic, until_in_sync, until_in_sync_replicas
 from tests.nats_tools import assert_conserved, eventually
 
@@ -73,10 +72,23 @@ class Load:
             await asyncio.sleep(0.01)
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """One for all tests of this module, which break it in turn."""
+    skip_without_kafka()
+    cluster = KafkaCluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        asyncio.run(cluster.start())  # it keeps nothing of an event loop
+        yield cluster
+    finally:
+        asyncio.run(cluster.stop())
+
+
 @pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[KafkaCluster]:
-    async with running_cluster(tmp_path) as running:
-        yield running
+async def cluster(running: KafkaCluster) -> AsyncIterator[KafkaCluster]:
+    """Whole before a test and, whatever that did, after it."""
+    yield running
+    await running.mend()
 
 
 async def carry_through(cluster: KafkaCluster, fault: Callable[[str], Awaitable[None]], policy: RetryPolicy) -> Heard:

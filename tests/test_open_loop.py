@@ -33,6 +33,7 @@ def server() -> Iterator[EmbeddedNats]:
         yield server
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("rate", RATES)
 async def test_rate_is_kept(server: EmbeddedNats, rate: int) -> None:
     """Over 10 s each rate is achieved within 1 %, everything is acked, and jitter is told."""
@@ -99,6 +100,7 @@ async def test_workers_wait_for_their_acks(server: EmbeddedNats) -> None:
     assert 1 <= most <= 7
 
 
+@pytest.mark.alone
 def test_accuracy_on_the_command_line(tmp_path: Path) -> None:
     """The command prints a table with jitter, writes the figures, and ends with 0 where the rates were kept."""
     path = tmp_path / "accuracy.json"

@@ -150,12 +150,12 @@ class Worker:
         self.port = port
 
     async def expect(self, event: str) -> Mapping[str, Any]:
-        """The next reply, but for those that tell how exports go."""
+        """The next reply, but for those that come whenever they like: how exports and alerts go."""
         assert self._process.stdout is not None
         while True:
             line = await asyncio.wait_for(self._process.stdout.readline(), WAIT_S)
             reply: Mapping[str, Any] = json.loads(line or '{"event": "nothing"}')
-            if reply["event"] != "telemetry":
+            if reply["event"] not in ("telemetry", "alerts"):
                 assert reply["event"] == event, reply
                 return reply
 

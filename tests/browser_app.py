@@ -226,3 +226,15 @@ def settled(page: Any) -> None:
     expect(page.locator('[data-test-script-state="running"]')).to_have_count(0)
     expect(page.locator('[data-stale="true"]')).to_have_count(0)
     expect(page.get_by_test_id("stSkeleton")).to_have_count(0)
+
+
+def whole(page: Any) -> None:
+    """Wait until everything is there that the page shows: the next refreshes add nothing to it."""
+    settled(page)
+    page.wait_for_function(
+        """() => {
+            const pieces = document.querySelectorAll('[data-testid], canvas').length, now = performance.now();
+            if (window.ackscopePieces?.count !== pieces) window.ackscopePieces = {count: pieces, since: now};
+            return now - window.ackscopePieces.since > 2500;
+        }"""
+    )

@@ -25,6 +25,7 @@ from tests.browser_app import (
     is_there,
     listens,
     opened,
+    settled,
 )
 
 pytestmark = [pytest.mark.browser, pytest.mark.integration]
@@ -95,6 +96,8 @@ def test_plan_of_a_preset_is_judged_and_another_browser_sees_who_runs_it(
     from playwright.sync_api import expect
 
     page.locator(".st-key-plan_open").get_by_text("Plan", exact=True).click()
+    expect(page.locator(".st-key-plan_preview")).to_be_visible()
+    settled(page)  # a list that is opened while its page is drawn closes again
     page.locator(".st-key-plan_preset").get_by_role("combobox").click()
     page.get_by_role("option", name="baseline").click()
     expect(page.get_by_text("4 thresholds")).to_be_visible()

@@ -26,6 +26,7 @@ from tests.browser_app import (
     is_there,
     opened,
     settled,
+    whole,
 )
 
 pytestmark = [pytest.mark.browser, pytest.mark.integration]
@@ -98,11 +99,12 @@ def photograph(page: Any, shots: Path, scheme: str) -> None:
 
     for title, path in PAGES.items():
         go(page, title)
+        whole(page)
         expect(page.get_by_test_id("stException")).to_have_count(0)
         page.screenshot(path=shots / f"{path or 'live'}-{scheme}.png")
     for tab in ("Connections", "About"):  # of the last page
         page.get_by_role("tab", name=tab).click()
-        settled(page)
+        whole(page)
         expect(page.get_by_test_id("stException")).to_have_count(0)
         page.screenshot(path=shots / f"{tab.lower()}-{scheme}.png")
 

@@ -123,7 +123,10 @@ opened = st.navigation(
     position="top",
 )
 if st.session_state.get("page") != opened.title:
-    st.session_state["page"], st.session_state["passes"] = opened.title, 0  # see live.PASSES
+    from dashboard.views import passes
+
+    st.session_state["page"] = opened.title
+    passes.begin()
 opened.run()
 
 warm_up()  # after the page, which shares one interpreter with it

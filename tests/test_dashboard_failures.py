@@ -443,6 +443,18 @@ def test_many_messages_are_not_all_sent_to_the_page() -> None:
     assert any("400 told" in one.value and "shows 100" in one.value for one in at.caption)
 
 
+def test_page_that_was_just_opened_has_its_figures_first() -> None:
+    """Numbers before charts and tables; the next pass has all of it, at the usual pace."""
+    source = failing()
+    args = (source, RunHistory(source), StubControl(), FailureHistory(source))
+    at = AppTest.from_function(app, args=args, default_timeout=30)
+    at.session_state["passes"] = 0
+    first, then = [(len(at.run().metric), len(at.get("echarts_chart")), len(at.dataframe)) for _ in range(2)]
+    assert not at.exception
+    assert first == (4, 0, 0)
+    assert then == (4, 2, 1)
+
+
 def test_interrupted_run_is_told() -> None:
     """What was told until then is shown, with the reason why it ends there."""
     at = shown(failing(RunStatus.INTERRUPTED))

@@ -331,6 +331,18 @@ def test_run_without_acks_says_so() -> None:
     assert "No message was acked in this time" in text_of(at)
 
 
+def test_page_that_was_just_opened_has_its_figures_first() -> None:
+    """Numbers before charts; the next pass has all of it."""
+    source = LatencySource(run_info(), samples())
+    at = AppTest.from_function(app, args=(source, RunHistory(source), StubControl()), default_timeout=30)
+    at.session_state["passes"] = 0
+    first, then = [(len(at.run().metric), len(charts(at))) for _ in range(2)]
+    assert not at.exception
+    assert first == (5, 0)
+    assert then[0] == 5
+    assert then[1] > 2
+
+
 def test_interrupted_run_is_told() -> None:
     """What was measured until then is shown, with the reason why it ends there."""
     at = shown(LatencySource(run_info(RunStatus.INTERRUPTED), samples()))

@@ -74,6 +74,7 @@ def _badges(info: RunInfo) -> None:
 
 
 def _charts(source: StoreReader, run: runs.Run) -> None:
+    st.subheader("Charts")
     chosen = st.pills(
         "Charts",
         list(CHARTS),
@@ -81,6 +82,7 @@ def _charts(source: StoreReader, run: runs.Run) -> None:
         default=list(FIRST),
         format_func=CHARTS.__getitem__,
         key="charts",
+        label_visibility="collapsed",
         persist_state="session",
     )
     figures = figures_of(source, run)
@@ -96,7 +98,7 @@ def _charts(source: StoreReader, run: runs.Run) -> None:
 def _table(run: runs.Run) -> None:
     st.subheader("Rows")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        what = st.selectbox("Rows", list(FRAMES), format_func=FRAMES.__getitem__, key="frame", width=290)
+        what = st.selectbox("Of", list(FRAMES), format_func=FRAMES.__getitem__, key="frame", width=290)
         step = st.selectbox(
             "Step",
             list(STEPS),

@@ -9,8 +9,9 @@ import streamlit as st
 from dashboard import charts, failure_words, failures, journal, style, widgets
 from dashboard.chart_frame import span_of
 from dashboard.failures import FailureHistory, Failures, Filter
+from dashboard.rates import Interval
 from dashboard.source import RunHistory, RunSource, RunView
-from dashboard.views import run_choice
+from dashboard.views import passes, run_choice
 from dashboard.views.failure_tables import groups_table, messages_table
 from eventbus.observe.run import RunInfo, RunStatus, StoreError
 
@@ -29,32 +30,39 @@ def shared_failures(_source: RunSource, name: str) -> FailureHistory:
 
 def page(source: RunSource, history: RunHistory, control: run_choice.Control, found: FailureHistory) -> None:
     """Draw the page. All of it is one fragment, drawn again each 2 s while the run goes on."""
-    pace_s = float(st.session_state.get(_PACE, REFRESH_S))
+    pace_s = passes.NEXT_S if passes.done() == 0 else float(st.session_state.get(_PACE, REFRESH_S))
     st.fragment(_page, run_every=pace_s)(source, history, control, found, pace_s)
 
 
 def _page(
     source: RunSource, history: RunHistory, control: run_choice.Control, found: FailureHistory, pace_s: float
 ) -> None:
+    if pace_s == passes.NEXT_S and passes.done():
+        st.rerun()  # the figures are there: now all of it, at its usual pace
+    whole = passes.count() > 0
     run = None
     try:
         run = run_choice.choose(source, control)
         if run is not None:
-            _watch(source, history, found, run)
+            _watch(source, history, found, run, whole=whole)
     except StoreError as error:
         run_choice.store_trouble(error)
+    if pace_s == passes.NEXT_S:
+        return
     wanted_s = IDLE_S if run is not None and run.status.is_over else REFRESH_S
     if wanted_s != pace_s:
         st.session_state[_PACE] = wanted_s
         st.rerun()  # the timer of this fragment can only be changed from outside of it
 
 
-def _watch(source: RunSource, history: RunHistory, read: FailureHistory, run: RunInfo) -> None:
+def _watch(source: RunSource, history: RunHistory, read: FailureHistory, run: RunInfo, *, whole: bool) -> None:
     view = history.view(run.run_id, None, recent_s=1.0, over=run.status.is_over)
     story = journal.entries(run, source.events(run.run_id), source.alerts(run.run_id))
     found = read.of(run.run_id)
     _notes(run, view)
-    _figures(view)
+    _figures(view, view.intervals if whole else ())
+    if not whole:
+        return
     _over_time(run, view, story)
     if not found.groups:
         _nothing(run, view)
@@ -84,9 +92,9 @@ def _notes(run: RunInfo, view: RunView) -> None:
 # ---- figures and charts -----------------------------------------------------------------------------------------
 
 
-def _figures(view: RunView) -> None:
-    """Four figures with their course, of the whole run."""
-    total, rows = view.total, view.intervals
+def _figures(view: RunView, rows: Sequence[Interval]) -> None:
+    """Four figures of the whole run. rows: of their courses."""
+    total = view.total
     rejected = 0 if total is None else total.rejected
     late = 0 if total is None else total.late_acks
     unknown = 0 if total is None else max(0, total.unknown - late)

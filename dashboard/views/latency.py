@@ -12,7 +12,7 @@ from dashboard.latency_charts import Measure
 from dashboard.latency_parts import Finding, LatencyParts
 from dashboard.rates import Interval
 from dashboard.source import RunHistory, RunSource, RunView
-from dashboard.views import run_choice
+from dashboard.views import passes, run_choice
 from eventbus.observe.run import RunInfo, RunStatus, StoreError
 
 REFRESH_S = 2.0
@@ -27,20 +27,25 @@ _PACE = "latency_pace"
 
 def page(source: RunSource, history: RunHistory, control: run_choice.Control) -> None:
     """Draw the page. All of it is one fragment, drawn again each 2 s while the run goes on."""
-    pace_s = float(st.session_state.get(_PACE, REFRESH_S))
+    pace_s = passes.NEXT_S if passes.done() == 0 else float(st.session_state.get(_PACE, REFRESH_S))
     st.fragment(_page, run_every=pace_s)(source, history, control, pace_s)
 
 
 def _page(source: RunSource, history: RunHistory, control: run_choice.Control, pace_s: float) -> None:
+    if pace_s == passes.NEXT_S and passes.done():
+        st.rerun()  # the figures are there: now all of it, at its usual pace
+    whole = passes.count() > 0
     run = None
     try:
         with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
             run = run_choice.choose(source, control)
             window = None if run is None else _window()
         if run is not None:
-            _watch(source, history, run, WINDOWS[window or "Run"])
+            _watch(source, history, run, WINDOWS[window or "Run"], whole=whole)
     except StoreError as error:
         run_choice.store_trouble(error)
+    if pace_s == passes.NEXT_S:
+        return
     wanted_s = IDLE_S if run is not None and run.status.is_over else REFRESH_S
     if wanted_s != pace_s:
         st.session_state[_PACE] = wanted_s
@@ -59,7 +64,7 @@ def _window() -> str | None:
     )
 
 
-def _watch(source: RunSource, history: RunHistory, run: RunInfo, window_s: float | None) -> None:
+def _watch(source: RunSource, history: RunHistory, run: RunInfo, window_s: float | None, *, whole: bool) -> None:
     view = history.view(run.run_id, window_s, recent_s=1.0, over=run.status.is_over)
     story = journal.entries(run, source.events(run.run_id), source.alerts(run.run_id))
     _notes(run, view)
@@ -74,7 +79,9 @@ def _watch(source: RunSource, history: RunHistory, run: RunInfo, window_s: float
     parts = latency_parts.parts_of(rows)
     span = span_of(rows, window_s, growing=not run.status.is_over)
     marks = [entry.mark() for entry in story]
-    _figures(rows, parts, closed=closed)
+    _figures(rows if whole else (), parts, closed=closed)
+    if not whole:
+        return
     _over_time(run, view, parts, span, marks)
     _where(run, rows, parts, span, marks, closed=closed)
 
@@ -96,7 +103,7 @@ def _notes(run: RunInfo, view: RunView) -> None:
 
 
 def _figures(rows: Sequence[Interval], parts: LatencyParts, *, closed: bool) -> None:
-    """Five figures with their course: both latencies, and what stood between them."""
+    """Five figures: both latencies, and what stood between them. rows: of their courses."""
     ack_s, scheduled_s = parts.ack.percentile_s(99), parts.scheduled.percentile_s(99)
     stalled, late = parts.stalled_share >= latency_parts.NOTICEABLE, parts.schedule_lag_max_s
     with st.grid(5, min_column_width=165):

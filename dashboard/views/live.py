@@ -12,6 +12,7 @@ from dashboard import journal, style, widgets
 from dashboard.broker import KAFKA_URL
 from dashboard.process import ROOT
 from dashboard.source import RunHistory, RunSource, RunView
+from dashboard.views import passes
 from dashboard.views.live_controls import Control, chosen_url, controls
 from dashboard.views.live_header import STATUSES as STATUSES
 from dashboard.views.live_header import badges, progress
@@ -22,10 +23,8 @@ WINDOWS: dict[str, float | None] = {"1m": 60.0, "5m": 300.0, "15m": 900.0, "Run"
 RECENT_S = 5.0
 """Figures are of this many seconds: long enough to be read, short enough to be current."""
 REFRESH_S = 1.0
-PASSES = "passes"
-"""Of the session: how often the page was drawn since it was opened. A browser that gets all at once shows nothing until
-it has made 12 charts, so the first pass has the figures, the second what is seen first, and the third all of it."""
 FIRST_CHARTS = 6
+"""Of the second pass: what is seen first. The third has all of them."""
 STRIP_HEIGHT = 58
 """Of the line of alerts; what does not fit is scrolled."""
 SEVERITIES = {"critical": ("red", "error"), "warning": ("orange", "warning"), "info": ("blue", "info")}
@@ -108,21 +107,14 @@ def _watch(
     _strip(run, view, alerts, held_at)
     if run.status.is_over:
         verdict(run)
-    passes = _passes(held_at)
-    figures(run, view, courses=passes > 0)
-    if passes:
+    before = passes.count() if held_at is None else passes.WHOLE  # a picture that is held has no next pass
+    figures(run, view, courses=before > 0)
+    if before:
         marks = [entry.mark() for entry in story]
         spans = _dropped_spans(run, control)
-        panels(run, view, window_s, marks, dropped_spans=spans, most=FIRST_CHARTS if passes == 1 else None)
-    if passes > 1:
+        panels(run, view, window_s, marks, dropped_spans=spans, most=FIRST_CHARTS if before == 1 else None)
+    if before > 1:
         tables(story, groups)
-
-
-def _passes(held_at: float | None) -> int:
-    """How often the page was drawn before, 2 for any more; of a picture that is held there is no next pass."""
-    passes = 2 if held_at is not None else min(2, st.session_state.get(PASSES, 2))
-    st.session_state[PASSES] = passes + 1
-    return int(passes)
 
 
 def _dropped_spans(run: RunInfo, control: Control) -> int | None:

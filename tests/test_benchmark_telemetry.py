@@ -81,7 +81,8 @@ def test_ratios_are_of_the_same_round() -> None:
     ("changes", "words"),
     [
         ({}, []),
-        ({"share": 0.89}, ["0.89 of the rate without telemetry, 0.9 is asked for"]),
+        ({"share": 0.89}, []),
+        ({"share": 0.89, "of_answering": None}, ["0.89 of the rate without telemetry, 0.9 is asked for"]),
         ({"of_answering": 0.94}, ["0.94 of the rate with a collector that answers, 0.95 is asked for"]),
         ({"p50_ms": 0.9}, ["median ack latency 0.90 ms, 0.40 without telemetry"]),
         ({"grown": 40 * MIB}, ["39.0 MiB more memory than without telemetry"]),

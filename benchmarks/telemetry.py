@@ -29,8 +29,8 @@ LEAST_SHARE: Mapping[Situation, float] = {"acked": 0.9, "timeouts": 0.8}
 """Of the rate without telemetry: what telemetry costs, where it goes somewhere."""
 BAD: tuple[Telling, ...] = ("dead", "slow", "hanging")
 LEAST_OF_ANSWERING = 0.95
-"""Of the rate with a collector that answers, where it does not: what a bad collector costs beyond telemetry itself. That
-is to be nothing, but for what medians differ by themselves."""
+"""Of the rate with a collector that answers, where it does not: what a bad collector costs beyond telemetry itself.
+That is to be nothing, but for what medians differ by themselves."""
 MIB = 1024 * 1024
 MOST_MEMORY = 24 * MIB
 """That telemetry may add: queues of the SDK (2,048 spans), its threads, and the counts by destination."""

@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.integration]
 
 SERVER_GONE = re.compile(
     "WebSocket|disconnected from server|Streamlit server is not responding|Client Error in reaching server endpoint|"
-    "ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|Failed to fetch"
+    "Unable to preload CSS|Failed to fetch|ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE"
 )
 
 
